@@ -1,0 +1,1 @@
+"""Black-box conformance suite for OCI runtimes: give it the path of any runtime."""

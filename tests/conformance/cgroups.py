@@ -1,0 +1,93 @@
+"""Reads what the kernel says about cgroups, on v1, hybrid and v2 alike."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def hierarchies() -> dict[str, Path]:
+    """Mount point by controller; the v2 hierarchy is under "" and under each of its controllers."""
+    found: dict[str, Path] = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, right = line.split(" - ", 1)
+        point, fstype = Path(left.split()[4]), right.split()[0]
+        if not point.is_relative_to("/sys/fs/cgroup"):
+            continue
+        if fstype == "cgroup2":
+            found[""] = point
+            for name in (point / "cgroup.controllers").read_text().split():
+                found.setdefault(name, point)
+        elif fstype == "cgroup":
+            for name in right.split()[2].split(","):
+                if name not in ("rw", "ro", "xattr", "clone_children"):
+                    found.setdefault(name, point)
+    return found
+
+
+def is_v2_only() -> bool:
+    """Whether every controller is in the v2 hierarchy."""
+    return hierarchies().get("") == Path("/sys/fs/cgroup")
+
+
+def membership(pid: int | str) -> dict[str, str]:
+    """/proc/PID/cgroup as path by controller; the v2 path is under ""."""
+    paths: dict[str, str] = {}
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, names, path = line.split(":", 2)
+        for name in names.split(","):
+            paths[name] = path
+    return paths
+
+
+def directory(pid: int | str, controller: str) -> Path:
+    """The cgroup directory of a process for this controller, as the host sees it."""
+    paths = membership(pid)
+    key = controller if controller in paths else ""
+    return hierarchies()[controller] / paths[key].lstrip("/")
+
+
+def read_for(pid: int | str, *names: str) -> str:
+    """The first of these files that exists in the process's cgroup, stripped.
+
+    Pass the v1 name and the v2 name (`memory.limit_in_bytes`, `memory.max`).
+    """
+    tried = []
+    for name in names:
+        controller = name.split(".", 1)[0]
+        for key in (controller, {"io": "blkio", "cgroup": ""}.get(controller, controller)):
+            if key not in hierarchies():
+                continue
+            path = directory(pid, key) / name
+            if path.exists():
+                return path.read_text().strip()
+            tried.append(str(path))
+    raise FileNotFoundError(f"none of {tried}")
+
+
+def processes(path: Path) -> list[int]:
+    """The pids in one cgroup directory."""
+    return [int(line) for line in (path / "cgroup.procs").read_text().split()]
+
+
+def find(prefix: str, depth: int = 4) -> list[Path]:
+    """All cgroup directories, to this depth, with `prefix` in their name."""
+    found = []
+    for top in set(hierarchies().values()):
+        base = len(top.parts)
+        for path, names, _ in os.walk(top):
+            found += [Path(path, name) for name in names if prefix in name]
+            if len(Path(path).parts) - base >= depth - 1:
+                names.clear()
+    return sorted(found)
+
+
+def remove(parent: str) -> None:
+    """Remove a test's own parent group, with all that is in it, from every hierarchy."""
+    for top in set(hierarchies().values()):
+        for path, _, _ in os.walk(top / parent.lstrip("/"), topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)

@@ -1,0 +1,132 @@
+"""Options and fixtures of the conformance suite.
+
+`pytest tests/conformance --runtime PATH` (or CORRAL_CONFORMANCE_RUNTIME, or the project's
+own build/bin/corral-runtime).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+sys.path[:0] = [p for p in [str(Path(__file__).parents[1])] if p not in sys.path]
+
+from typing import TYPE_CHECKING
+
+from conformance import cgroups, harness, host, leaks, rootfs, runtimes  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_OWN = Path(__file__).parents[2] / "build/bin/corral-runtime"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--runtime`, unless another folder of the tests has done so."""
+    with contextlib.suppress(ValueError):
+        parser.addoption("--runtime", default=None, help="path of the OCI runtime to test")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the two markers."""
+    config.addinivalue_line("markers", "needs(*features): features of the runtime")
+    config.addinivalue_line("markers", "host(*probes): facilities of this host")
+
+
+@pytest.fixture(scope="session")
+def runtime_path(request: pytest.FixtureRequest) -> str:
+    """The binary under test."""
+    chosen = request.config.getoption("runtime", default=None)
+    chosen = chosen or os.environ.get("CORRAL_CONFORMANCE_RUNTIME")
+    if chosen is None:
+        if not _OWN.exists():
+            pytest.fail(f"no {_OWN}: run `make native`, or give --runtime")
+        return str(_OWN)
+    found = shutil.which(chosen)
+    if found is None:
+        pytest.fail(f"no such runtime: {chosen}")
+    return os.path.abspath(found)
+
+
+@pytest.fixture(scope="session")
+def identity(runtime_path: str) -> tuple[str, tuple[int, ...]]:
+    """Name and version of the runtime under test."""
+    return runtimes.identify(runtime_path)
+
+
+@pytest.fixture(scope="session")
+def workspace() -> Iterator[Path]:
+    """One directory for the whole session, which an unprivileged user may enter."""
+    harness.become_subreaper()
+    path = Path(tempfile.mkdtemp(prefix="corral-conformance-", dir="/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template(workspace: Path) -> rootfs.Template:
+    """Busybox and the probe, built once."""
+    directory = workspace / "template"
+    directory.mkdir(mode=0o755)
+    return rootfs.build_template(directory)
+
+
+@pytest.fixture(scope="session")
+def cgroup_parent() -> Iterator[str]:
+    """The cgroup below which every container of this session lives."""
+    parent = f"/corral-test-{os.getpid()}"
+    yield parent
+    cgroups.remove(parent)
+
+
+@pytest.fixture(autouse=True)
+def _demands(request: pytest.FixtureRequest) -> None:
+    """Skip what this host cannot do, or what a peer is too old for."""
+    for marker in request.node.iter_markers("host"):
+        for name in marker.args:
+            reason = host.lacking(name)
+            if reason is not None:
+                pytest.skip(f"host: {reason}")
+    features = [f for m in request.node.iter_markers("needs") for f in m.args]
+    if features:
+        name, version = request.getfixturevalue("identity")
+        reason = runtimes.missing(name, version, features)
+        if reason is not None:
+            pytest.skip(f"runtime: {reason}")
+
+
+@pytest.fixture
+def directory(workspace: Path) -> Iterator[Path]:
+    """A directory for one test."""
+    path = workspace / harness.unique_id()
+    path.mkdir(mode=0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _leak_check(directory: Path, _demands: None) -> Iterator[None]:
+    """After each test: no new cgroup, mount, process, state or descriptor."""
+    before = leaks.take_snapshot()
+    yield
+    found = leaks.find_leaks(before, harness.id_prefix(), directory)
+    assert found == [], "\n".join(["left behind:", *found])
+
+
+@pytest.fixture
+def runtime(directory: Path, runtime_path: str, identity: tuple[str, tuple[int, ...]]) -> harness.Runtime:
+    """The runtime under test, with a state root of its own."""
+    return harness.Runtime(runtime_path, directory / "state", identity[0], identity[1])
+
+
+@pytest.fixture
+def bundle(directory: Path, template: rootfs.Template, cgroup_parent: str) -> harness.Bundle:
+    """A bundle to edit and run."""
+    return harness.make_bundle(directory / "bundle", template, cgroup_parent)

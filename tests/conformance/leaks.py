@@ -1,0 +1,101 @@
+"""What a test must not leave behind: cgroups, mounts, processes, state, file descriptors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from conformance import cgroups
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What this process held before a test."""
+
+    descriptors: frozenset[str]
+    children: frozenset[int]
+
+
+def take_snapshot() -> Snapshot:
+    """Look at this process now."""
+    return Snapshot(frozenset(_descriptors()), frozenset(_children()))
+
+
+def find_leaks(before: Snapshot, prefix: str, directory: Path) -> list[str]:
+    """Everything that bears `prefix`, or lives in `directory`, or was not there before.
+
+    Zombies that were adopted by this process are reaped, living ones are reported and killed.
+    """
+    leaks = [f"cgroup {path}" for path in cgroups.find(prefix) if _is_container_group(path)]
+    leaks += [f"mount {line}" for line in _mounts_below(directory, prefix)]
+    leaks += [f"process {text}" for text in _processes_of(prefix, directory)]
+    leaks += [f"child {pid}" for pid in _left_children(before.children)]
+    leaks += [f"state {path}" for path in _state_of(prefix, directory)]
+    leaks += [f"fd {text}" for text in sorted(_descriptors() - before.descriptors)]
+    return leaks
+
+
+def _is_container_group(path: Path) -> bool:
+    return not path.name.startswith("corral-test-")
+
+
+def _descriptors() -> set[str]:
+    held = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            held.add(f"{name} {os.readlink(f'/proc/self/fd/{name}')}")
+    return {text for text in held if "/proc/" not in text}
+
+
+def _mounts_below(directory: Path, prefix: str) -> Iterable[str]:
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        if f" {directory}/" in line or prefix in line:
+            yield line
+
+
+def _processes_of(prefix: str, directory: Path) -> Iterable[str]:
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{name}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+                continue
+            facts = [os.readlink(f"/proc/{name}/{link}") for link in ("root", "cwd")]
+            line = Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if f"{directory}/" in " ".join([*facts, line]) or f" {prefix}" in line:
+                yield f"{name} {line}"
+
+
+def _children() -> set[int]:
+    me, found = str(os.getpid()), set()
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = Path(f"/proc/{name}/stat").read_text().rsplit(")", 1)[1].split()
+                if fields[1] == me:
+                    found.add(int(name))
+    return found
+
+
+def _left_children(before: frozenset[int]) -> Iterable[int]:
+    for pid in sorted(_children() - before):
+        with contextlib.suppress(ChildProcessError):
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is None:
+                yield pid
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+
+def _state_of(prefix: str, directory: Path) -> Iterable[Path]:
+    places = [directory / "state", Path("/run/runc"), Path("/run/crun"), Path("/run/corral")]
+    for place in places:
+        for path, names, files in os.walk(place):
+            yield from (Path(path, name) for name in [*names, *files] if prefix in name)

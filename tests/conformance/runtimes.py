@@ -1,0 +1,70 @@
+"""Which runtime is under test, and what its version is too old for.
+
+A case that needs a feature says so with `@needs("feature")`. A peer that lacks it is
+skipped, with the reason from this table. For corral the table is empty, and stays so: a
+case of corral can only be skipped for a reason of the host (see `host`).
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+needs = pytest.mark.needs
+
+# Feature -> the first version of runc that has it, or None if no version has.
+_RUNC_SINCE: dict[str, tuple[int, ...] | None] = {
+    "corral": None,
+    "corral-or-crun": None,
+    "domainname": (1, 2),
+    "exec-cgroup-check": (1, 2),
+    "exec-cpu-affinity": (1, 3),
+    "features-mount-options": (1, 1),
+    "idmap": (1, 2),
+    "io-priority": (1, 2),
+    "memory-policy": (1, 4),
+    "net-devices": (1, 4),
+    "personality": (1, 2),
+    "pidfd-socket": (1, 2),
+    "recursive-attributes": (1, 2),
+    "scheduler": (1, 2),
+    "time-namespace": (1, 2),
+}
+_CRUN_SINCE: dict[str, tuple[int, ...] | None] = {"corral": None}
+
+
+def identify(path: str) -> tuple[str, tuple[int, ...]]:
+    """The runtime's name and version, from the first line of `--version`.
+
+    A binary that does not answer is an error of the caller: it is reported, not skipped.
+    """
+    shown = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=True)
+    first = shown.stdout.splitlines()[0]
+    match = re.match(r"(\S+) version (\d+(?:\.\d+)*)", first)
+    if match is None:
+        raise ValueError(f"version of {path!r}: {first!r}")
+    name = "corral" if match[1].startswith("corral") else match[1]
+    return name, tuple(int(part) for part in match[2].split("."))
+
+
+def missing(name: str, version: tuple[int, ...], features: Iterable[str]) -> str | None:
+    """Why this runtime cannot be asked for these features, or None if it can."""
+    table = {"runc": _RUNC_SINCE, "crun": _CRUN_SINCE}.get(name, {})
+    for feature in features:
+        if feature in table:
+            since = table[feature]
+            shown = ".".join(str(part) for part in version)
+            if since is None:
+                return f"{name} has no {feature}"
+            if version < since:
+                first = ".".join(str(part) for part in since)
+                return f"{name} {shown} has no {feature} (since {first})"
+        elif name == "runc" and feature not in table:
+            raise ValueError(f"unknown feature {feature!r}")
+    return None
