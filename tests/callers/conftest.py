@@ -1,0 +1,118 @@
+"""Real callers drive a runtime: options, the logging wrapper, one sandbox per caller."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from callers.children import Children
+from callers.images import BUSYBOX, write_rootfs
+from callers.podman import Podman
+from callers.runtime import RuntimeUnderTest
+from callers.sandbox import USER, Sandbox
+
+NewSandbox = Callable[[str], tuple[Sandbox, RuntimeUnderTest]]
+DEFAULT_RUNTIME = Path(__file__).parents[2] / "build" / "bin" / "corral-runtime"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take the path of the runtime to prove."""
+    try:
+        parser.addoption("--runtime", default=None, help="path of the OCI runtime that the tests drive")
+    except ValueError:
+        pass  # another suite in the same run has declared it
+
+
+@pytest.fixture(scope="session")
+def runtime_path(request: pytest.FixtureRequest) -> Path:
+    """The runtime's binary: --runtime, else CORRAL_CONFORMANCE_RUNTIME, else the build's."""
+    given = request.config.getoption("--runtime", default=None) or os.environ.get("CORRAL_CONFORMANCE_RUNTIME")
+    return Path(given or DEFAULT_RUNTIME).absolute()
+
+
+def lack(reason: str) -> None:
+    """Skip with the reason; a failure where CORRAL_MUST contains "callers"."""
+    if "callers" in os.environ.get("CORRAL_MUST", "").split(","):
+        pytest.fail(f"CORRAL_MUST names callers, but {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def require(runtime_path: Path) -> Callable[..., None]:
+    """A function that skips (or fails, see `lack`) unless all the given programs exist."""
+
+    def check(*programs: str) -> None:
+        if os.geteuid() != 0:
+            lack("root is needed to make private namespaces")
+        if not os.access(runtime_path, os.X_OK):
+            lack(f"the runtime {runtime_path} does not exist")
+        for program in (str(BUSYBOX), "nsenter", "setpriv", *programs):
+            if shutil.which(program) is None:
+                lack(f"{program} is not installed")
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def children() -> Iterator[Children]:
+    """The starter and reaper of all processes of the session."""
+    started = Children()
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def base() -> Iterator[Path]:
+    """A scratch directory that an unprivileged user may enter; removed at the end."""
+    directory = Path(tempfile.mkdtemp(prefix="corral-callers-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def rootfs_tar(base: Path) -> Path:
+    """The busybox root filesystem as a tar file."""
+    return write_rootfs(base / "rootfs.tar")
+
+
+@pytest.fixture(scope="session")
+def new_sandbox(children: Children, base: Path, runtime_path: Path) -> Iterator[NewSandbox]:
+    """A function (name) -> (Sandbox, RuntimeUnderTest); everything is closed at the end."""
+    opened: list[Sandbox] = []
+
+    def make(name: str) -> tuple[Sandbox, RuntimeUnderTest]:
+        sandbox = Sandbox(children, base / name, name)
+        opened.append(sandbox)
+        return sandbox, RuntimeUnderTest(sandbox, runtime_path)
+
+    yield make
+    complaints = [complaint for sandbox in opened for complaint in sandbox.close()]
+    assert complaints == []
+
+
+@pytest.fixture(scope="session")
+def podman_root(require: Callable[..., None], new_sandbox: NewSandbox, rootfs_tar: Path) -> Podman:
+    """podman as root."""
+    require("podman", "conmon")
+    sandbox, runtime = new_sandbox("podman")
+    os.link(rootfs_tar, sandbox.path("rootfs.tar"))
+    podman = Podman(sandbox, runtime)
+    podman.prepare()
+    return podman
+
+
+@pytest.fixture(scope="session")
+def podman_rootless(require: Callable[..., None], new_sandbox: NewSandbox, rootfs_tar: Path) -> Podman:
+    """podman as an unprivileged user."""
+    require("podman", "conmon", "newuidmap", "newgidmap")
+    sandbox, runtime = new_sandbox("rootless")
+    os.link(rootfs_tar, sandbox.path("rootfs.tar"))
+    podman = Podman(sandbox, runtime, user=USER)
+    podman.prepare()
+    return podman
