@@ -1,0 +1,1 @@
+"""The OCI standards as pure data: no input, no output, no kernel."""
