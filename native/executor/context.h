@@ -9,8 +9,8 @@
 #include "plan.h"
 
 /* Descriptor slots, named by number in plans. 0..63 belong to the front alone and are closed in every child;
- * 64..127 are inherited by stage and init. All are close-on-exec. -1 = empty. */
-#define SLOTS        128
+ * 64 and above are inherited by stage and init. All are close-on-exec. -1 = empty. */
+#define SLOTS        512
 #define SLOT_SHARED   64
 
 #define CGROUPS 32 /* at most so many CG_DEFINEs in a plan */
