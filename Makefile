@@ -1,0 +1,80 @@
+# Corral: the words that people and CI use. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+PY := .venv/bin/python
+PYTEST := $(PY) -m pytest
+RUNTIME ?= $(CURDIR)/build/bin/corral-runtime
+# The order counts: what is cheap and explains most comes first.
+TEST_FOLDERS := $(wildcard $(addprefix tests/,repo unit native userns root conformance cve callers fuzz sweep))
+LINT_PATHS := src tests native/build.py tools hatch_build.py
+TYPED_PATHS := src tests/repo tests/conftest.py tests/probes.py tests/leaks.py native/build.py tools/demo.py hatch_build.py
+SOURCES := $(shell find src native hatch_build.py pyproject.toml README.md -type f \
+	-not -name '*.pyc' -not -path 'native/tests/*' 2>/dev/null)
+
+.PHONY: help setup setup-test native install run lint check test test-root test-userns test-vm conformance \
+	callers sweep bench fuzz clean
+
+help: ## list these words
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+setup: ## what `make run` needs: Debian packages (as root), .venv, development tools
+	@tools/setup.sh run
+
+setup-test: ## what `make test` needs: setup, and the peers that the tests compare with
+	@tools/setup.sh test
+
+native: | setup ## build/bin/corral-runtime and its launcher, running this tree
+	@$(PY) native/build.py --out build/bin --launcher $(CURDIR)/.venv/bin/python >/dev/null
+	@$(PY) -m compileall -q src
+
+build/.installed: $(SOURCES) | setup
+	@echo "installing corral into .venv"
+	@.venv/bin/pip install --quiet --no-build-isolation --no-deps --force-reinstall .
+	@touch $@
+
+install: build/.installed ## install corral into .venv, as `pip install .` does
+
+run: build/.installed ## a real container: own namespaces, limits, cgroup; its output here
+	@$(PY) tools/demo.py --runtime "$${RUNTIME:-$(CURDIR)/.venv/bin/corral-runtime}"
+
+lint:
+	@.venv/bin/ruff format --check --quiet $(LINT_PATHS) || { .venv/bin/ruff format --diff $(LINT_PATHS) 2>&1 | grep -E '^(---|Would|[0-9]+ file)'; false; }
+	@.venv/bin/ruff check --quiet $(LINT_PATHS)
+	@.venv/bin/mypy --no-error-summary $(TYPED_PATHS)
+
+check: setup lint ## format, lint, types, unit and repository tests, under a minute
+	@$(PYTEST) -q $(wildcard tests/repo tests/unit)
+
+test: setup-test native lint ## everything: as check, and all tests that this host can run
+	@$(PYTEST) $(TEST_FOLDERS)
+
+test-root: setup-test native ## the tests that need root
+	@$(PYTEST) $(wildcard tests/root tests/cve)
+
+test-userns: setup-test native ## the tests that need user namespaces only
+	@$(PYTEST) $(wildcard tests/userns)
+
+test-vm: setup-test native ## the tests in virtual machines (pure cgroup v2, systemd): planned
+	@test -d tests/vm || { echo "tests/vm does not exist yet: the VM bench is planned (SCOPE.md)"; exit 1; }
+	@$(PYTEST) tests/vm
+
+conformance: setup-test native ## the black-box suite; RUNTIME=/usr/sbin/runc for another runtime
+	@$(PYTEST) tests/conformance --runtime "$(RUNTIME)"
+
+callers: setup-test native ## podman, containerd, dockerd and buildah driving RUNTIME
+	@$(PYTEST) tests/callers --runtime "$(RUNTIME)"
+
+sweep: setup-test native ## SIGKILL at every step of every operation (make test runs a subset)
+	@CORRAL_SWEEP=all $(PYTEST) tests/sweep
+
+bench: setup-test native ## wall time, CPU time and memory beside runc and crun; see docs/performance.md
+	@$(PY) tools/bench.py
+
+fuzz: setup-test native ## the fuzzers for FUZZ_SECONDS each (default 300)
+	@CORRAL_FUZZ_SECONDS=$${FUZZ_SECONDS:-300} $(PYTEST) $(wildcard tests/fuzz tests/native)
+
+clean: ## remove build/ (not .venv)
+	@rm -rf build

@@ -1,0 +1,47 @@
+"""The import budget of the cold path: what one `create` pays before the first line of its own work."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from repo.trees import SRC, module_name, python_files
+
+# Each costs 5 to 70 ms of CPU time on the machine where the budget was set; a whole cold plan has 14.
+HEAVY = frozenset(
+    "argparse asyncio collections contextlib ctypes dataclasses decimal enum functools hashlib inspect json logging "
+    "pathlib random re shutil signal socket subprocess tempfile threading traceback typing urllib uuid warnings".split()
+)
+# Seen by the type checker only; test_types_only_modules_are_never_imported holds that.
+TYPES_ONLY = frozenset({"corral.oci.spec"})
+MODULES = [name for name in map(module_name, python_files("src/corral")) if name not in TYPES_ONLY]
+
+# What the interpreter itself loads is not ours to save: only what the import adds counts.
+SCRIPT = """
+import sys
+sys.path.insert(0, {src!r})
+before = set(sys.modules)
+import {module}
+print(*sorted(set(sys.modules) - before), sep="\\n")
+"""
+
+
+def modules_loaded_by(module: str) -> set[str]:
+    """Import one module as the planner's interpreter does, and say what came along."""
+    command = [sys.executable, "-ISE", "-c", SCRIPT.format(src=str(SRC), module=module)]
+    return set(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_imports_nothing_heavy(module: str) -> None:
+    """Importing any module of the runtime loads none of the heavy parts of the standard library."""
+    loaded = {name.split(".")[0] for name in modules_loaded_by(module)}
+    assert sorted(loaded & HEAVY) == []
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("corral.runtime")])
+def test_types_only_modules_are_never_imported_by_the_runtime(module: str) -> None:
+    """The TypedDicts exist for the type checker: at run time nobody pays for them."""
+    assert sorted(modules_loaded_by(module) & TYPES_ONLY) == []

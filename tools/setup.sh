@@ -1,0 +1,96 @@
+#!/bin/sh
+# Bring this machine to where `make run` (argument: run) or `make test` (argument: test) works. Quick when it already is.
+# Debian packages are installed only as root and only those that are missing; everything else goes into .venv.
+set -eu
+cd "$(dirname "$0")/.."
+
+RUN_PACKAGES="python3 python3-venv ca-certificates libseccomp2 busybox-static"
+TEST_PACKAGES="runc crun podman containerd docker.io buildah skopeo conmon uidmap strace gcc libc6-dev musl-tools
+    linux-libc-dev libseccomp-dev clang iproute2 procps jq fuse-overlayfs slirp4netns"
+COMPILER_PACKAGES="gcc libc6-dev musl-tools linux-libc-dev"
+
+say() { echo "setup: $*" >&2; }
+
+missing_of() {
+    for package in "$@"; do
+        case "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" in
+            installed) ;;
+            *) printf '%s ' "$package" ;;
+        esac
+    done
+}
+
+have_compiler() { command -v musl-gcc >/dev/null || command -v gcc >/dev/null || command -v cc >/dev/null; }
+
+install_packages() {
+    # Installing a daemon's package must not start the daemon.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT INT TERM
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    say "installing Debian packages: $*"
+    lock="-o DPkg::Lock::Timeout=600"
+    apt-get $lock -qq update >&2
+    apt-get $lock -qq -y --no-install-recommends install "$@" </dev/null >build/setup-apt.log 2>&1 || {
+        tail -n 20 build/setup-apt.log >&2
+        say "apt-get install $*: see build/setup-apt.log"
+        exit 1
+    }
+}
+
+debian_packages() {
+    wanted=$RUN_PACKAGES
+    [ "$1" = test ] && wanted="$wanted $TEST_PACKAGES"
+    have_compiler || wanted="$wanted $COMPILER_PACKAGES"
+    if ! command -v dpkg-query >/dev/null; then
+        say "this is not a Debian: please see to it that these are there: $wanted"
+        return
+    fi
+    # shellcheck disable=SC2086
+    missing=$(missing_of $wanted)
+    [ -n "$missing" ] || return 0
+    if [ "$(id -u)" != 0 ]; then
+        say "these Debian packages are missing; install them as root, then try again:"
+        say "    apt-get install --no-install-recommends $missing"
+        exit 1
+    fi
+    # shellcheck disable=SC2086
+    install_packages $missing
+}
+
+virtual_environment() {
+    python=/usr/bin/python3
+    [ -x "$python" ] || python=$(command -v python3)
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+        say "$python is older than 3.11, which Corral needs"
+        exit 1
+    }
+    stamp=.venv/.setup
+    wanted=$(cat pyproject.toml tools/setup.sh | cksum)
+    if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+        return
+    fi
+    say "making .venv with $python"
+    [ -x .venv/bin/python ] || "$python" -m venv .venv
+    # shellcheck disable=SC2046
+    .venv/bin/pip install --quiet --disable-pip-version-check $("$python" tools/dev_requirements.py)
+    if ! have_compiler; then
+        .venv/bin/pip install --quiet --disable-pip-version-check 'ziglang<0.18'
+    fi
+    echo "$wanted" >"$stamp"
+}
+
+case "${1:-}" in
+    run | test) ;;
+    *) say "usage: tools/setup.sh run|test" && exit 2 ;;
+esac
+mkdir -p build
+stamp_packages=build/.packages-$1
+if [ ! -e "$stamp_packages" ] || [ tools/setup.sh -nt "$stamp_packages" ]; then
+    debian_packages "$1"
+    touch "$stamp_packages"
+fi
+virtual_environment
