@@ -1,0 +1,93 @@
+/* Running a plan in one process, and the channels between front, stage and init. */
+#ifndef CORRAL_RUN_H
+#define CORRAL_RUN_H
+
+#include "context.h"
+
+/* ---- messages: one struct per packet, then bytes; at most one descriptor ------------------------------------ */
+enum message_kind {
+    MSG_SYNC = 1, MSG_PID = 2, MSG_FD = 3, MSG_FAIL = 4, MSG_WARNING = 5,
+    MSG_GO = 16, MSG_GIVE_FD = 17,
+    MSG_REQUEST = 32, MSG_CGROUP = 33, MSG_READBACK = 34, MSG_BORN = 35, MSG_READY = 36, MSG_FAILED = 37,
+    MSG_PLAN = 48, MSG_REFUSED = 49, MSG_NOT_MINE = 50, MSG_RECLAIM = 51, MSG_TEXT = 52, MSG_VERDICT = 53,
+    MSG_PLAN_WARNING = 54,
+};
+
+#define MSG_BYTES 4096     /* between front and children, and front to planner */
+#define MSG_BYTES_MAX 65536 /* planner to front (TEXT) */
+#define MSG_FDS 3
+
+struct message {
+    uint32_t kind, step;
+    int32_t error;
+    uint32_t value;
+    size_t len;         /* of bytes */
+    int fds[MSG_FDS];   /* received: owned by whoever reads the message; -1 = none */
+    char bytes[MSG_BYTES + 1]; /* NUL-ended for convenience */
+};
+
+/* Sends one packet; fd < 0: none. Never raises SIGPIPE. Returns 0 or -errno (-EPIPE: the other end is gone). */
+int message_send(int sock, const struct message *head, const void *bytes, size_t len, int fd);
+/* Shorthand for what carries numbers only. */
+int message_tell(int sock, uint32_t kind, uint32_t step, int32_t error, uint32_t value);
+/* Receives one packet within timeout_ms (-1: no limit). 1 = got one, 0 = the other end closed, or -errno
+ * (-ETIMEDOUT, -EPROTO for a malformed packet, whose descriptors are closed). */
+int message_receive(int sock, struct message *ret, int timeout_ms);
+void message_close_fds(struct message *m);
+
+/* ---- the run loop ------------------------------------------------------------------------------------------- */
+void context_init(struct context *c, const struct plan *plan, enum actor actor);
+
+/* Runs the steps of c->actor from `first` on. Returns 0, or the errno of the step that ended it (negative), whose
+ * index is then in *failed and whose detail is in c->detail. Optional steps only warn. */
+int run_actor(struct context *c, unsigned first, unsigned *failed);
+
+/* A child's life from birth: runs its steps, reports a failure to the front, and never returns. */
+_Noreturn void run_child(struct context *c, unsigned first);
+
+/* The front's side of a failure of stage or init, kept until the run loop asks: see messages.c. */
+struct peer_failure {
+    bool set;
+    enum actor actor;
+    unsigned step;
+    int error;
+    char detail[DETAIL_MAX];
+};
+extern struct peer_failure peer_failure;
+
+/* Waits for a message of `kind` at `step` from the peer, handling WARNING and FAIL on the way (front), or from the
+ * front (children). Returns 0, or -ECANCELED if the peer failed or ended (peer_failure says why). */
+int peer_expect(struct context *c, uint32_t kind, unsigned step, struct message *ret);
+/* The peer's end without having executed or failed in words: its wait status, as an error text. */
+void describe_status(int status, char *buf, size_t size);
+
+/* "mount /srv/x on /data (config mounts[3]): open '/srv/x': no such file or directory" */
+void describe_failure(const struct step *s, int error, const char *detail, char *buf, size_t size);
+
+/* Events to the planner; nothing happens when there is none. */
+void event_send(struct context *c, uint32_t kind, uint32_t step, int error, uint32_t value, const void *bytes, size_t len);
+
+/* Where warnings of the front go; set by the front's log, stderr otherwise. */
+extern void (*warning_sink)(const char *text);
+
+/* ---- descriptors by slot ------------------------------------------------------------------------------------ */
+/* The descriptor in a slot, or -EBADF with a detail. Borrowed. */
+int slot_get(struct context *c, uint64_t slot);
+/* Stores a descriptor that the context owns from now on, above 2 and close-on-exec; closes what was there. 0 or -errno (then fd is closed). */
+int slot_put(struct context *c, uint64_t slot, int fd);
+
+/* ---- /proc ---------------------------------------------------------------------------------------------------- */
+/* A descriptor of the proc filesystem to resolve "self/...", "sys/..." and "PID/..." against: c->private_proc, or the
+ * mounted /proc after a check that it is procfs. Borrowed. Returns -errno with a detail if there is none. */
+int proc_fd(struct context *c);
+/* Opens a file below it without following links and without leaving the mount. */
+int proc_open(struct context *c, const char *path, int flags);
+
+/* ---- failpoints (CORRAL_FAILPOINT) ----------------------------------------------------------------------------- */
+/* ACTOR:STEP-INDEX-or-OP[:Nth][:after]:(errno=N|kill|stop), several joined by ','. Parsed once, by the front, before
+ * any child is born. Returns 0 or -EINVAL. */
+int failpoints_parse(const char *text);
+/* Before (after = false) or after a step. Returns 0 or the negative errno to be simulated; may not return at all. */
+int failpoint_hit(const struct context *c, const struct step *s, bool after);
+
+#endif
