@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from callers.children import Children
-from callers.images import BUSYBOX, write_rootfs
+from callers.buildah import Buildah
+from callers.children import Children, command_of, descendants_of, wait_until
+from callers.containerd import Containerd
+from callers.docker import Docker
+from callers.images import BUSYBOX, write_docker_archive, write_oci_archive, write_rootfs
 from callers.podman import Podman
 from callers.runtime import RuntimeUnderTest
 from callers.sandbox import USER, Sandbox
@@ -93,7 +98,21 @@ def new_sandbox(children: Children, base: Path, runtime_path: Path) -> Iterator[
 
     yield make
     complaints = [complaint for sandbox in opened for complaint in sandbox.close()]
+    stop_helpers()
     assert complaints == []
+
+
+def stop_helpers() -> None:
+    """End what callers keep for good: rootless podman's pause process, buildah's likewise."""
+    for pid in descendants_of(os.getpid()):
+        if command_of(pid) in ("podman", "buildah", "catatonit -P"):
+            os.kill(pid, signal.SIGKILL)
+            proc = Path(f"/proc/{pid}")
+            wait_until(partial(_is_gone, proc), f"process {pid} is reaped")
+
+
+def _is_gone(path: Path) -> bool:
+    return not path.exists()
 
 
 @pytest.fixture(scope="session")
@@ -116,3 +135,38 @@ def podman_rootless(require: Callable[..., None], new_sandbox: NewSandbox, rootf
     podman = Podman(sandbox, runtime, user=USER)
     podman.prepare()
     return podman
+
+
+@pytest.fixture(scope="session")
+def containerd(require: Callable[..., None], new_sandbox: NewSandbox, rootfs_tar: Path) -> Containerd:
+    """containerd with its own root, state and sockets."""
+    require("containerd", "ctr", "containerd-shim-runc-v2")
+    sandbox, runtime = new_sandbox("containerd")
+    write_oci_archive(sandbox.path("image.tar"), rootfs_tar)
+    started = Containerd(sandbox, runtime)
+    started.prepare()
+    return started
+
+
+@pytest.fixture(scope="session")
+def docker(require: Callable[..., None], new_sandbox: NewSandbox, rootfs_tar: Path) -> Docker:
+    """dockerd with its own roots and socket."""
+    require("/usr/sbin/dockerd", "/usr/bin/docker", "containerd", "containerd-shim-runc-v2")
+    sandbox, runtime = new_sandbox("docker")
+    write_docker_archive(sandbox.path("image.tar"), rootfs_tar)
+    os.link(rootfs_tar, sandbox.path("rootfs.tar"))
+    started = Docker(sandbox, runtime)
+    started.prepare()
+    return started
+
+
+@pytest.fixture(scope="session", params=["root", USER])
+def buildah(
+    request: pytest.FixtureRequest, require: Callable[..., None], new_sandbox: NewSandbox, rootfs_tar: Path
+) -> Buildah:
+    """buildah, once as root and once as an unprivileged user."""
+    require("buildah", "newuidmap", "newgidmap")
+    sandbox, runtime = new_sandbox(f"buildah-{request.param}")
+    sandbox.path("context").mkdir()
+    os.link(rootfs_tar, sandbox.path("context/rootfs.tar"))
+    return Buildah(sandbox, runtime, request.param)

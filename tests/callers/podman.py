@@ -34,7 +34,15 @@ class Podman:
 
     def argv(self, *words: str) -> list[str]:
         """The full command line."""
-        base = ["podman", "--runtime", str(self.runtime.path), "--cgroup-manager", "cgroupfs", "--events-backend", "file"]
+        base = [
+            "podman",
+            "--runtime",
+            str(self.runtime.path),
+            "--cgroup-manager",
+            "cgroupfs",
+            "--events-backend",
+            "file",
+        ]
         base += ["--root", str(self.data / "root"), "--runroot", str(self.data / "run")]
         base += ["--tmpdir", str(self.data / "tmp")]
         if self.user == "root":
@@ -76,6 +84,7 @@ class Podman:
     def one_test(self) -> Iterator[Podman]:
         """For a fixture: hand out podman, then remove all containers and look for leaks."""
         self.runtime.forget()
+        self.sandbox.begin_test()
         yield self
         self("rm", "-f", "-a", "-t", "0")
         self.sandbox.assert_no_leaks()

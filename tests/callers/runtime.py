@@ -50,4 +50,6 @@ class RuntimeUnderTest:
     def verbs(self) -> list[str]:
         """The commands (create, start, ...) that callers asked for, oldest first."""
         known = "checkpoint create delete events exec features kill list pause ps resume run start state update"
-        return [next((word for word in call if word in known.split()), call[0] if call else "") for call in self.calls()]
+        return [
+            next((word for word in call if word in known.split()), call[0] if call else "") for call in self.calls()
+        ]

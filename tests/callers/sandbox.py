@@ -169,11 +169,11 @@ class Sandbox:
         return {pid for pid in descendants_of(os.getpid()) if not is_zombie(pid)}
 
     def cgroups(self) -> set[str]:
-        """The cgroups below our parent, in every hierarchy."""
+        """The cgroups below our parent, in every hierarchy; not the empty parents that callers keep."""
         found: set[str] = set()
         for hierarchy in CGROUP_ROOT.iterdir():
             top = hierarchy / self.cgroup_parent[1:]
-            found |= {str(path) for path, _, _ in os.walk(top)}
+            found |= {path for path, _, _ in os.walk(top) if not path.endswith(f"{self.cgroup_parent}/buildkit")}
         return found
 
     def records(self) -> set[str]:
@@ -188,6 +188,10 @@ class Sandbox:
         """Take what exists now for granted in later leak checks."""
         self._mounts, self._processes = self.mounts(), self.processes()
         self._cgroups, self._records = self.cgroups(), self.records()
+
+    def begin_test(self) -> None:
+        """Take the processes of now for granted: other sandboxes' daemons come and go between tests."""
+        self._processes = self.processes()
 
     def leaks(self) -> list[str]:
         """What exists beyond the baseline."""
@@ -221,9 +225,14 @@ class Sandbox:
         self.holder.wait(timeout=10)
         if self.holder.stdout is not None:
             self.holder.stdout.close()
-        for cgroup in sorted(self.cgroups(), key=len, reverse=True):
-            try:
-                Path(cgroup).rmdir()
-            except OSError as error:
-                complaints.append(f"rmdir {cgroup}: {error.strerror}")
+        return complaints + self._remove_cgroups()
+
+    def _remove_cgroups(self) -> list[str]:
+        complaints: list[str] = []
+        for hierarchy in CGROUP_ROOT.iterdir():
+            for path, _, _ in os.walk(hierarchy / self.cgroup_parent[1:], topdown=False):
+                try:
+                    Path(path).rmdir()
+                except OSError as error:
+                    complaints.append(f"rmdir {path}: {error.strerror}")
         return complaints

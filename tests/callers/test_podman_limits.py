@@ -142,7 +142,16 @@ def test_volume_passes_files_both_ways(podman: Podman) -> None:
 def test_options_of_the_process_reach_the_kernel(podman: Podman) -> None:
     """user, groups, workdir, hostname, sysctl, ulimit, umask."""
     options = ["--user", "1000:1000", "--group-add", "77", "--workdir", "/data", "--hostname", "box"]
-    options += ["--sysctl", "net.ipv4.ip_forward=1", "--ulimit", "nofile=512:512", "--ulimit", "nproc=1024:1024", "--umask", "0027"]
+    options += [
+        "--sysctl",
+        "net.ipv4.ip_forward=1",
+        "--ulimit",
+        "nofile=512:512",
+        "--ulimit",
+        "nproc=1024:1024",
+        "--umask",
+        "0027",
+    ]
     script = "id -u; id -G; pwd; hostname; cat /proc/sys/net/ipv4/ip_forward; ulimit -n; umask"
     out = podman.run("--rm", *options, command=["sh", "-c", script]).out.splitlines()
     assert out == ["1000", "1000 77", "/data", "box", "1", "512", "0027"]

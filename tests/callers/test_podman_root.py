@@ -42,7 +42,10 @@ def test_exec_runs_inside_when_detached(podman: Podman) -> None:
     name = podman.start_sleeper()
     podman("exec", name, "sh", "-c", "echo mark > /tmp/mark")
     assert podman("exec", name, "cat", "/tmp/mark").out == "mark\n"
-    assert podman("exec", name, "readlink", "/proc/1/ns/pid").out == podman("exec", name, "readlink", "/proc/self/ns/pid").out
+    assert (
+        podman("exec", name, "readlink", "/proc/1/ns/pid").out
+        == podman("exec", name, "readlink", "/proc/self/ns/pid").out
+    )
 
 
 def test_exec_passes_user_env_workdir_and_code(podman: Podman) -> None:
