@@ -297,3 +297,26 @@ def sysctl_name(key: str) -> str:
 def sysctl_path(key: str) -> str:
     """Where a sysctl stands below /proc/sys: ``net.ipv4.ip_forward`` is ``net/ipv4/ip_forward``."""
     return sysctl_name(key).replace("/", "\0").replace(".", "/").replace("\0", ".")
+
+
+def parse_id_list(text: str, highest: int = 8191) -> list[int]:
+    """The numbers in ``0-2,7``, ascending, each once; for CPUs and memory nodes. Empty text is an empty list.
+
+    ``highest`` bounds the numbers (8191: the largest CPU a kernel can be built for), lest ``0-4000000000`` fill the
+    memory. Raises: ValueError with the cause.
+    """
+    ids: set[int] = set()
+    for part in text.split(",") if text.strip() else ():
+        first, dash, last = part.partition("-")
+        first = first.strip()
+        last = last.strip() if dash else first
+        for number in (first, last):
+            if not (number.isascii() and number.isdigit() and len(number) < 9):
+                raise ValueError(f"{part!r} is neither a number nor a range")
+        low, high = int(first), int(last)
+        if low > high:
+            raise ValueError(f"range {part!r} runs backwards")
+        if high > highest:
+            raise ValueError(f"{high} is above {highest}")
+        ids.update(range(low, high + 1))
+    return sorted(ids)

@@ -2,8 +2,9 @@
 
 Nothing imports this module at run time (``if TYPE_CHECKING:``), since ``typing`` is too slow for the cold path. The
 values are the plain dicts that ``corral.oci.json.loads`` returns. The types describe a document *after*
-``corral.oci.validate.normalize``: optional members are absent, never null. ``windows``, ``solaris``, ``vm`` and
-``zos`` are ignored, as unknown properties are.
+``corral.oci.validate.normalize``: members are absent, never null. No member of config.json is marked as required, for
+the checkers work on documents that lack some; code that runs after ``validate`` found no errors may index what the
+specification requires. ``windows``, ``solaris``, ``vm`` and ``zos`` are ignored, as unknown properties are.
 
 Source: runtime-spec config.md, config-linux.md, runtime.md "State", features.md, features-linux.md.
 """
@@ -40,7 +41,7 @@ class Capabilities(TypedDict, total=False):
     ambient: list[str]
 
 
-class Rlimit(TypedDict):
+class Rlimit(TypedDict, total=False):
     """One of process.rlimits. 2**64 - 1 means unlimited."""
 
     type: str
@@ -51,7 +52,7 @@ class Rlimit(TypedDict):
 class Scheduler(TypedDict, total=False):
     """process.scheduler. Times in nanoseconds."""
 
-    policy: Required[str]
+    policy: str
     nice: int
     priority: int
     flags: list[str]
@@ -61,7 +62,7 @@ class Scheduler(TypedDict, total=False):
 
 
 # process.ioPriority. ``class`` is a keyword, hence the functional form.
-IOPriority = TypedDict("IOPriority", {"class": str, "priority": int})
+IOPriority = TypedDict("IOPriority", {"class": str, "priority": int}, total=False)
 
 
 class ExecCPUAffinity(TypedDict, total=False):
@@ -77,9 +78,9 @@ class Process(TypedDict, total=False):
     terminal: bool
     consoleSize: Box
     user: User
-    args: Required[list[str]]
+    args: list[str]
     env: list[str]
-    cwd: Required[str]
+    cwd: str
     capabilities: Capabilities
     rlimits: list[Rlimit]
     noNewPrivileges: bool
@@ -94,11 +95,11 @@ class Process(TypedDict, total=False):
 class Root(TypedDict, total=False):
     """root. A relative path is relative to the bundle."""
 
-    path: Required[str]
+    path: str
     readonly: bool
 
 
-class IDMapping(TypedDict):
+class IDMapping(TypedDict, total=False):
     """One extent of uidMappings or gidMappings."""
 
     containerID: int
@@ -109,7 +110,7 @@ class IDMapping(TypedDict):
 class Mount(TypedDict, total=False):
     """One of mounts."""
 
-    destination: Required[str]
+    destination: str
     type: str
     source: str
     options: list[str]
@@ -120,7 +121,7 @@ class Mount(TypedDict, total=False):
 class Hook(TypedDict, total=False):
     """One hook. ``timeout`` in seconds."""
 
-    path: Required[str]
+    path: str
     args: list[str]
     env: list[str]
     timeout: int
@@ -140,15 +141,15 @@ class Hooks(TypedDict, total=False):
 class Namespace(TypedDict, total=False):
     """One of linux.namespaces. Without a path (or with an empty one) a new namespace is made."""
 
-    type: Required[str]
+    type: str
     path: str
 
 
 class Device(TypedDict, total=False):
     """One of linux.devices."""
 
-    type: Required[str]
-    path: Required[str]
+    type: str
+    path: str
     major: int
     minor: int
     fileMode: int
@@ -159,7 +160,7 @@ class Device(TypedDict, total=False):
 class DeviceRule(TypedDict, total=False):
     """One of linux.resources.devices. Absent type: all; absent major or minor, or -1: any; absent access: rwm."""
 
-    allow: Required[bool]
+    allow: bool
     type: str
     major: int
     minor: int
@@ -203,13 +204,13 @@ class Pids(TypedDict, total=False):
 class WeightDevice(TypedDict, total=False):
     """One of linux.resources.blockIO.weightDevice."""
 
-    major: Required[int]
-    minor: Required[int]
+    major: int
+    minor: int
     weight: int
     leafWeight: int
 
 
-class ThrottleDevice(TypedDict):
+class ThrottleDevice(TypedDict, total=False):
     """One throttle: bytes, or operations, per second."""
 
     major: int
@@ -229,14 +230,14 @@ class BlockIO(TypedDict, total=False):
     throttleWriteIOPSDevice: list[ThrottleDevice]
 
 
-class HugepageLimit(TypedDict):
+class HugepageLimit(TypedDict, total=False):
     """One of linux.resources.hugepageLimits, in bytes."""
 
     pageSize: str
     limit: int
 
 
-class InterfacePriority(TypedDict):
+class InterfacePriority(TypedDict, total=False):
     """One of linux.resources.network.priorities."""
 
     name: str
@@ -274,17 +275,17 @@ class Resources(TypedDict, total=False):
 class SeccompArg(TypedDict, total=False):
     """One condition of a seccomp rule."""
 
-    index: Required[int]
-    value: Required[int]
+    index: int
+    value: int
     valueTwo: int
-    op: Required[str]
+    op: str
 
 
 class SeccompRule(TypedDict, total=False):
     """One of linux.seccomp.syscalls."""
 
-    names: Required[list[str]]
-    action: Required[str]
+    names: list[str]
+    action: str
     errnoRet: int
     args: list[SeccompArg]
 
@@ -292,7 +293,7 @@ class SeccompRule(TypedDict, total=False):
 class Seccomp(TypedDict, total=False):
     """linux.seccomp."""
 
-    defaultAction: Required[str]
+    defaultAction: str
     defaultErrnoRet: int
     architectures: list[str]
     flags: list[str]
@@ -316,7 +317,7 @@ class IntelRdt(TypedDict, total=False):
 class Personality(TypedDict, total=False):
     """linux.personality."""
 
-    domain: Required[str]
+    domain: str
     flags: list[str]
 
 
@@ -336,7 +337,7 @@ class NetDevice(TypedDict, total=False):
 class MemoryPolicy(TypedDict, total=False):
     """linux.memoryPolicy."""
 
-    mode: Required[str]
+    mode: str
     nodes: str
     flags: list[str]
 
@@ -366,9 +367,9 @@ class Linux(TypedDict, total=False):
 class Spec(TypedDict, total=False):
     """config.json."""
 
-    ociVersion: Required[str]
+    ociVersion: str
     process: Process
-    root: Required[Root]
+    root: Root
     hostname: str
     domainname: str
     mounts: list[Mount]
