@@ -1,0 +1,1 @@
+"""Control groups: where they are, what limits mean, how they are read back."""
