@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +26,7 @@ HYBRID_SELF = "9:name=systemd:/\n4:memory:/jobs/7\n2:cpu,cpuacct:/\n0::/\n"
 V1_HOST = "\n".join(HYBRID_HOST.splitlines()[:4]) + "\n"
 
 
-def controllers_of(text: str):
+def controllers_of(text: str) -> Callable[[str], str]:
     """What stands in cgroup.controllers, wherever it is asked for."""
     return lambda mount_point: text
 
@@ -168,7 +171,7 @@ def test_co_mounted_controllers_need_all_names() -> None:
     assert parse_layout(text, "2:cpu,cpuacct:/\n").hierarchies == ()
 
 
-def test_read_layout_without_proc_is_none(tmp_path) -> None:
+def test_read_layout_without_proc_is_none(tmp_path: Path) -> None:
     """A missing /proc is a host without groups, not a traceback."""
     assert read_layout(str(tmp_path)).mode == "none"
 
