@@ -31,7 +31,9 @@ print(*sorted(set(sys.modules) - before), sep="\\n")
 def modules_loaded_by(module: str) -> set[str]:
     """Import one module as the planner's interpreter does, and say what came along."""
     command = [sys.executable, "-ISE", "-c", SCRIPT.format(src=str(SRC), module=module)]
-    return set(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split())
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    return set(result.stdout.split())
 
 
 @pytest.mark.parametrize("module", MODULES)
