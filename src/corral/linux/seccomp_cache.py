@@ -1,0 +1,140 @@
+"""Compiled seccomp programs kept on disk. A file there is evidence, never authority: anything odd about it, and it
+counts as absent.
+
+A file holds: magic, key, sha256 of the body, body (length of the warnings, warnings, program). It must be a regular
+file of ours that nobody else may write, in a directory of ours that nobody else may write.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from corral.linux.bpf_classic import INSN_SIZE, MAX_INSNS, structure_problem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_MAGIC = b"corral-seccomp-1\n"
+_DIGEST = 32
+_HEADER = len(_MAGIC) + 2 * _DIGEST
+_MAX_WARNINGS = 65536
+_MAX_FILE = _HEADER + 4 + _MAX_WARNINGS + MAX_INSNS * INSN_SIZE
+_FOREIGN_WRITE = 0o022
+
+
+def sha256(data: bytes) -> bytes:
+    """The digest, from the small C module: hashlib would load OpenSSL, which costs more than the cache saves."""
+    module: Any
+    try:
+        module = __import__("_sha2")  # Python 3.12
+    except ImportError:
+        module = __import__("_sha256")
+    digest: bytes = module.sha256(data).digest()
+    return digest
+
+
+def _is_ours(info: os.stat_result, kind: int) -> bool:
+    return info.st_mode & 0o170000 == kind and info.st_uid == os.geteuid() and not info.st_mode & _FOREIGN_WRITE
+
+
+def _open_directory(path: str) -> int:
+    """A descriptor, or -1 if it cannot be had or trusted."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    if _is_ours(os.fstat(fd), 0o040000):
+        return fd
+    os.close(fd)
+    return -1
+
+
+def _read_file(directory: int, name: str) -> bytes:
+    """The content of a trustworthy file, empty for any other. Never blocks: a FIFO is not a regular file."""
+    try:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        fd = os.open(name, flags, dir_fd=directory)
+    except OSError:
+        return b""
+    try:
+        info = os.fstat(fd)
+        if not _is_ours(info, 0o100000) or not _HEADER < info.st_size <= _MAX_FILE:
+            return b""
+        return os.read(fd, _MAX_FILE + 1)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
+def _decode(data: bytes, key: bytes) -> tuple[bytes, tuple[str, ...]] | None:
+    body = data[_HEADER:]
+    if data[:_HEADER] != _MAGIC + key + sha256(body) or len(body) < 4:
+        return None
+    (size,) = struct.unpack_from("=I", body)
+    if size > len(body) - 4:
+        return None
+    program = body[4 + size :]
+    if structure_problem(program):
+        return None
+    text = body[4 : 4 + size].decode("utf-8", "replace")
+    return program, tuple(text.split("\n")) if text else ()
+
+
+def load(directory: str, key: bytes) -> tuple[bytes, tuple[str, ...]] | None:
+    """The program and the warnings stored under ``key`` (32 bytes), or None unless all about them is in order."""
+    fd = _open_directory(directory)
+    if fd < 0:
+        return None
+    try:
+        data = _read_file(fd, key.hex())
+    finally:
+        os.close(fd)
+    return _decode(data, key) if data else None
+
+
+def store(directory: str, key: bytes, program: bytes, warnings: tuple[str, ...]) -> str:
+    """Put a program in place of whatever is stored under ``key``, whole or not at all. Makes ``directory``.
+
+    Returns an empty string, or why it was not stored: a cache that cannot be written is no error.
+    """
+    text = "\n".join(warnings).encode()
+    if len(text) > _MAX_WARNINGS:
+        return "too many warnings"
+    body = struct.pack("=I", len(text)) + text + program
+    temporary = f".{key.hex()}.{os.getpid()}"
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        fd = _open_directory(directory)
+        if fd < 0:
+            return f"{directory} is not a directory that only we may write"
+    except OSError as exc:
+        return str(exc)
+    try:
+        _write_file(fd, temporary, _MAGIC + key + sha256(body) + body)
+        os.rename(temporary, key.hex(), src_dir_fd=fd, dst_dir_fd=fd)
+    except OSError as exc:
+        try:
+            os.unlink(temporary, dir_fd=fd)
+        except OSError:
+            pass
+        return str(exc)
+    finally:
+        os.close(fd)
+    return ""
+
+
+def _write_file(directory: int, name: str, data: bytes) -> None:
+    try:
+        os.unlink(name, dir_fd=directory)  # of a process that had our pid and died
+    except FileNotFoundError:
+        pass
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(name, flags, 0o600, dir_fd=directory)
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    finally:
+        os.close(fd)
