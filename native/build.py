@@ -199,6 +199,8 @@ def cross_toolchain(target: str) -> Toolchain:
         BuildError: ziglang is not installed beside this interpreter.
     """
     command = (sys.executable, "-m", "ziglang", "cc", "-target", target)
+    # Otherwise zig keeps its libc objects in the home folder, which a build has no business in.
+    os.environ.setdefault("ZIG_GLOBAL_CACHE_DIR", str(ROOT / "build" / "zig"))
     try:
         _run([*command, "--version"])
     except BuildError as error:

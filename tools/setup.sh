@@ -77,9 +77,6 @@ virtual_environment() {
     [ -x .venv/bin/python ] || "$python" -m venv .venv
     # shellcheck disable=SC2046
     .venv/bin/pip install --quiet --disable-pip-version-check $("$python" tools/dev_requirements.py)
-    if ! have_compiler; then
-        .venv/bin/pip install --quiet --disable-pip-version-check 'ziglang<0.18'
-    fi
     echo "$wanted" >"$stamp"
 }
 
