@@ -9,17 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-sys.path[:0] = [p for p in [str(Path(__file__).parents[1])] if p not in sys.path]
-
-from typing import TYPE_CHECKING
-
-from conformance import cgroups, harness, host, leaks, rootfs, runtimes  # noqa: E402
+from conformance import cgroups, harness, host, leaks, rootfs, runtimes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

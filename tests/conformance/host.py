@@ -97,6 +97,7 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "time-namespace": _namespace("time"),
     "apparmor": _file("/sys/kernel/security/apparmor"),
     "selinux": _file("/sys/fs/selinux"),
+    "fuse": _file("/dev/fuse"),
     "resctrl": _file("/sys/fs/resctrl/schemata"),
     "cpu-burst": _file("/sys/fs/cgroup/cpu/cpu.cfs_burst_us"),
     "cpu-rt": _file("/sys/fs/cgroup/cpu/cpu.rt_runtime_us"),

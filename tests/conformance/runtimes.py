@@ -32,9 +32,14 @@ _RUNC_SINCE: dict[str, tuple[int, ...] | None] = {
     "net-devices": (1, 4),
     "personality": (1, 2),
     "pidfd-socket": (1, 2),
-    "recursive-attributes": (1, 2),
+    "locked-mount-flags": (1, 2),
+    "option-defaults": (1, 2),
+    "recursive-attributes": (1, 1),
     "scheduler": (1, 2),
     "time-namespace": (1, 2),
+    "rootfs-propagation-of-the-root": None,
+    "tmpfs-mode-on-a-directory": (1, 2),
+    "userns-path-without-mappings": (1, 2),
 }
 _CRUN_SINCE: dict[str, tuple[int, ...] | None] = {"corral": None}
 
