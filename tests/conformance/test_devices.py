@@ -58,7 +58,8 @@ def test_default_link_is_there(runtime: Runtime, bundle: Bundle, name: str, targ
 
 def test_default_devices_work(runtime: Runtime, bundle: Bundle) -> None:
     """The default devices are allowed by the device rules, though the config denies all."""
-    script = "for d in null zero full random urandom; do probe open /dev/$d; done; echo x > /dev/full 2>/dev/null || echo full"
+    script = "for d in null zero full random urandom; do probe open /dev/$d; done; "
+    script += "echo x > /dev/full 2>/dev/null || echo full"
     assert runtime.run(bundle, script).lines == ["open"] * 5 + ["full"]
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 from conformance.harness import Bundle, Runtime, namespace_of, status_of
 from conformance.holders import hold
@@ -287,7 +291,7 @@ def test_sysfs_in_a_user_namespace(runtime: Runtime, bundle: Bundle, network: bo
     assert runtime.run(bundle, "ls /sys/class/net").stdout.split() == expected
 
 
-REFUSED = {
+REFUSED: dict[str, Callable[[Bundle], object]] = {
     "twice": lambda b: b.linux["namespaces"].append({"type": "ipc"}),
     "unknown": lambda b: b.linux["namespaces"].append({"type": "galaxy"}),
     "no-such-path": lambda b: add_namespace(b.spec, "network", "/proc/1/ns/no-such"),
