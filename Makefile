@@ -19,23 +19,26 @@ ifeq ($(CI),true)
 export CORRAL_MUST ?= root,userns,newuidmap,net-admin,runc,crun,podman,containerd,dockerd,buildah,busybox,cc,clang,musl-gcc,callers
 endif
 
-.PHONY: help setup setup-test native install run lint check test test-root test-userns test-vm conformance \
+.PHONY: help setup setup-run setup-test native install run lint check test test-root test-userns test-vm conformance \
 	callers sweep bench fuzz clean
 
 help: ## list these words
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
-setup: ## what `make run` needs: Debian packages (as root), .venv, development tools
+setup: ## Debian packages (only those missing, as root), .venv, development tools
+	@tools/setup.sh dev
+
+setup-run:
 	@tools/setup.sh run
 
 setup-test: ## what `make test` needs: setup, and the peers that the tests compare with
 	@tools/setup.sh test
 
-native: | setup ## build/bin/corral-runtime and its launcher, running this tree
+native: setup-run ## build/bin/corral-runtime and its launcher, running this tree
 	@$(PY) native/build.py --out build/bin --launcher $(CURDIR)/.venv/bin/python >/dev/null
 	@$(PY) -m compileall -q src
 
-build/.installed: $(SOURCES) | setup
+build/.installed: $(SOURCES) | setup-run
 	@echo "installing corral into .venv"
 	@.venv/bin/pip install --quiet --no-build-isolation --no-deps --force-reinstall .
 	@touch $@

@@ -7,12 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from leaks import MARK_VARIABLE, find_leaks, new_mark, take_snapshot
 from probes import missing
 
 # The folders whose every test is followed by the leak check; the black-box suites have their own.
 CHECKED_FOLDERS = tuple(Path(__file__).parent / name for name in ("root", "userns", "sweep"))
+
+# A busy machine is no reason to fail, so no deadline per example. CI takes the same examples each time; people explore.
+settings.register_profile(
+    "corral", deadline=None, database=None, print_blob=True, derandomize=os.environ.get("CI") == "true"
+)
+settings.load_profile("corral")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

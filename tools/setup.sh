@@ -1,5 +1,6 @@
 #!/bin/sh
-# Bring this machine to where `make run` (argument: run) or `make test` (argument: test) works. Quick when it already is.
+# Bring this machine to where `make run` (argument: run), `make check` (dev) or `make test` (test) works. Quick when it
+# already is.
 # Debian packages are installed only as root and only those that are missing; everything else goes into .venv.
 set -eu
 cd "$(dirname "$0")/.."
@@ -68,26 +69,33 @@ virtual_environment() {
         say "$python is older than 3.11, which Corral needs"
         exit 1
     }
-    stamp=.venv/.setup
+    stamp=.venv/.setup-$1
     wanted=$(cat pyproject.toml tools/setup.sh | cksum)
     if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
         return
     fi
-    say "making .venv with $python"
-    [ -x .venv/bin/python ] || "$python" -m venv .venv
-    # shellcheck disable=SC2046
-    .venv/bin/pip install --quiet --disable-pip-version-check $("$python" tools/dev_requirements.py)
+    [ -x .venv/bin/python ] || {
+        say "making .venv with $python"
+        "$python" -m venv .venv
+    }
+    set -- $("$python" tools/requirements.py "$1")
+    # Without a compiler on the machine, the compiler comes from PyPI.
+    have_compiler || set -- "$@" 'ziglang<0.18'
+    say "installing into .venv: $*"
+    .venv/bin/pip install --quiet --disable-pip-version-check "$@"
     echo "$wanted" >"$stamp"
 }
 
 case "${1:-}" in
-    run | test) ;;
-    *) say "usage: tools/setup.sh run|test" && exit 2 ;;
+    run) packages=run tools=build ;;
+    dev) packages=run tools=dev ;;
+    test) packages=test tools=dev ;;
+    *) say "usage: tools/setup.sh run|dev|test" && exit 2 ;;
 esac
 mkdir -p build
-stamp_packages=build/.packages-$1
+stamp_packages=build/.packages-$packages
 if [ ! -e "$stamp_packages" ] || [ tools/setup.sh -nt "$stamp_packages" ]; then
-    debian_packages "$1"
+    debian_packages "$packages"
     touch "$stamp_packages"
 fi
-virtual_environment
+virtual_environment "$tools"
