@@ -2,46 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from native.install import run
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.requires("cc")]
-
-
-def run(*command: str, **environment: str) -> str:
-    """Run a command; return what it printed."""
-    result = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, env={**os.environ, **environment}, cwd="/"
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
-@pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project's wheel, built as pip builds it."""
-    out = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(out), str(ROOT))
-    (built,) = out.glob("*.whl")
-    return built
-
-
-@pytest.fixture(scope="session")
-def prefix(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh virtual environment with the wheel installed."""
-    folder = tmp_path_factory.mktemp("prefix") / "venv"
-    run(sys.executable, "-m", "venv", "--without-pip", str(folder))
-    python = str(folder / "bin" / "python")
-    run(sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--no-index", str(wheel))
-    return folder
 
 
 def test_wheel_is_tagged_for_static_programs(wheel: Path) -> None:
