@@ -45,6 +45,10 @@ int run_actor(struct context *c, unsigned first, unsigned *failed);
 /* A child's life from birth: runs its steps, reports a failure to the front, and never returns. */
 _Noreturn void run_child(struct context *c, unsigned first);
 
+/* Set by WAIT_START to the accepted connection: run_child writes the message of a later failure to it, as text. It is
+ * close-on-exec, so that its end means success. -1 = none. */
+extern int start_connection;
+
 /* The front's side of a failure of stage or init, kept until the run loop asks: see messages.c. */
 struct peer_failure {
     bool set;
@@ -61,11 +65,24 @@ int peer_expect(struct context *c, uint32_t kind, unsigned step, struct message 
 /* The peer's end without having executed or failed in words: its wait status, as an error text. */
 void describe_status(int status, char *buf, size_t size);
 
-/* "mount /srv/x on /data (config mounts[3]): open '/srv/x': no such file or directory" */
+/* "mount /srv/x on /data (config mounts[3]): open '/srv/x': no such file or directory". With -ECANCELED the detail is
+ * the whole cause, and no error's words follow it. */
 void describe_failure(const struct step *s, int error, const char *detail, char *buf, size_t size);
 
 /* Events to the planner; nothing happens when there is none. */
 void event_send(struct context *c, uint32_t kind, uint32_t step, int error, uint32_t value, const void *bytes, size_t len);
+
+/* The planner's last word. */
+struct verdict {
+    bool given, commit;
+    char message[2048], hint[1024];
+};
+extern struct verdict verdict;
+/* Waits for it, at most 30 s, into `verdict`; `m` is scratch. 0, or -ECANCELED with a detail. */
+int await_verdict(struct context *c, struct message *m);
+
+/* Connects to a unix socket by a path of any length; type SOCK_STREAM or another. Returns the socket or -errno. */
+int connect_unix(const char *path, int type);
 
 /* Where warnings of the front go; set by the front's log, stderr otherwise. */
 extern void (*warning_sink)(const char *text);
@@ -80,8 +97,16 @@ int slot_put(struct context *c, uint64_t slot, int fd);
 /* A descriptor of the proc filesystem to resolve "self/...", "sys/..." and "PID/..." against: c->private_proc, or the
  * mounted /proc after a check that it is procfs. Borrowed. Returns -errno with a detail if there is none. */
 int proc_fd(struct context *c);
+/* What proc_fd() of the front keeps open; a child closes it at birth. */
+extern int proc_mounted;
 /* Opens a file below it without following links and without leaving the mount. */
 int proc_open(struct context *c, const char *path, int flags);
+
+/* ---- births (spawn.c) ---------------------------------------------------------------------------------------- */
+/* Reaps stage and init of this context and whatever else was born; kills init first. Bounded. */
+void reap_children(struct context *c);
+/* START_LISTEN's slots: the front's copies are closed after the birth, so that only init holds them. */
+extern int birth_slots[2];
 
 /* ---- failpoints (CORRAL_FAILPOINT) ----------------------------------------------------------------------------- */
 /* ACTOR:STEP-INDEX-or-OP[:Nth][:after]:(errno=N|kill|stop), several joined by ','. Parsed once, by the front, before
