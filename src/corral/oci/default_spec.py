@@ -2,7 +2,7 @@
 
 Pure: the caller knows who it is and what the host has.
 
-Source: runtime-spec config.md "Configuration schema example"; the members and values that users of ``runc spec`` expect.
+Source: runtime-spec config.md "Configuration schema example"; members and values as users of ``runc spec`` know them.
 """
 
 from __future__ import annotations

@@ -93,24 +93,25 @@ def validate_process(process: object, pointer: str = "process") -> list[Problem]
 
 def check_process(process: Process, pointer: str, out: list[Problem]) -> None:
     """Add the problems of meaning of a ``process`` whose types conform."""
+    prefix = pointer + "." if pointer else ""
     if "args" in process:
         args = process["args"]
         if not args:
-            out.append(Problem(f"{pointer}.args", "empty", "name the program to run"))
+            out.append(Problem(f"{prefix}args", "empty", "name the program to run"))
         elif not args[0]:
-            out.append(Problem(f"{pointer}.args[0]", "empty program name"))
+            out.append(Problem(f"{prefix}args[0]", "empty program name"))
     if "cwd" in process and process["cwd"][:1] != "/":
-        out.append(Problem(f"{pointer}.cwd", f"{quote(process['cwd'])} is not an absolute path"))
-    _check_environment(process.get("env", []), f"{pointer}.env", out)
+        out.append(Problem(f"{prefix}cwd", f"{quote(process['cwd'])} is not an absolute path"))
+    _check_environment(process.get("env", []), f"{prefix}env", out)
     if "user" in process:
-        _check_user(process["user"], f"{pointer}.user", out)
+        _check_user(process["user"], f"{prefix}user", out)
     if "capabilities" in process:
-        _check_capabilities(process["capabilities"], f"{pointer}.capabilities", out)
-    _check_rlimits(process.get("rlimits", []), f"{pointer}.rlimits", out)
+        _check_capabilities(process["capabilities"], f"{prefix}capabilities", out)
+    _check_rlimits(process.get("rlimits", []), f"{prefix}rlimits", out)
     if "scheduler" in process:
-        _check_scheduler(process["scheduler"], f"{pointer}.scheduler", out)
+        _check_scheduler(process["scheduler"], f"{prefix}scheduler", out)
     if "execCPUAffinity" in process:
-        _check_affinity(process["execCPUAffinity"], f"{pointer}.execCPUAffinity", out)
+        _check_affinity(process["execCPUAffinity"], f"{prefix}execCPUAffinity", out)
 
 
 def _check_environment(env: list[str], pointer: str, out: list[Problem]) -> None:

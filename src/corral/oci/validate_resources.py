@@ -108,21 +108,22 @@ def validate_resources(resources: object, pointer: str = "linux.resources") -> l
 
 def check_resources(resources: Resources, pointer: str, out: list[Problem]) -> None:
     """Add the problems of meaning of ``resources`` whose types conform."""
-    _check_devices(resources.get("devices", []), f"{pointer}.devices", out)
+    prefix = pointer + "." if pointer else ""
+    _check_devices(resources.get("devices", []), f"{prefix}devices", out)
     if "memory" in resources:
-        _check_memory(resources["memory"], f"{pointer}.memory", out)
+        _check_memory(resources["memory"], f"{prefix}memory", out)
     if "cpu" in resources:
-        _check_cpu(resources["cpu"], f"{pointer}.cpu", out)
+        _check_cpu(resources["cpu"], f"{prefix}cpu", out)
     if "blockIO" in resources:
-        _check_block_io(resources["blockIO"], f"{pointer}.blockIO", out)
-    _check_hugepages(resources.get("hugepageLimits", []), f"{pointer}.hugepageLimits", out)
+        _check_block_io(resources["blockIO"], f"{prefix}blockIO", out)
+    _check_hugepages(resources.get("hugepageLimits", []), f"{prefix}hugepageLimits", out)
     for name, limits in resources.get("rdma", {}).items():
         if not limits:
-            out.append(Problem(f'{pointer}.rdma["{name}"]', "neither hcaHandles nor hcaObjects is given"))
+            out.append(Problem(f'{prefix}rdma["{name}"]', "neither hcaHandles nor hcaObjects is given"))
     for name in resources.get("unified", {}):
         if "/" in name or "." not in name.strip("."):
             message = f"{quote(name)} is not the name of a cgroup v2 file"
-            out.append(Problem(f"{pointer}.unified", message, "name it as controller.file, such as memory.high"))
+            out.append(Problem(f"{prefix}unified", message, "name it as controller.file, such as memory.high"))
 
 
 def _check_devices(rules: list[DeviceRule], pointer: str, out: list[Problem]) -> None:
