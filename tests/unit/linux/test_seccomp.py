@@ -168,7 +168,7 @@ def holds(arg: dict[str, Any], args: tuple[int, ...]) -> bool:
     left, right = args[arg["index"]], arg["value"]
     op = arg["op"].removeprefix("SCMP_CMP_")
     table = {"EQ": left == right, "NE": left != right, "LT": left < right, "LE": left <= right}
-    return {**table, "GE": left >= right, "GT": left > right}[op]
+    return bool({**table, "GE": left >= right, "GT": left > right}[op])
 
 
 @settings(deadline=None, max_examples=60)
@@ -250,7 +250,7 @@ def test_libseccomps_refusal_is_explained_when_profile_cannot_be(
 def test_program_is_refused_when_larger_than_the_kernel_takes() -> None:
     """The kernel's limit is named, with the size reached."""
     config = profile(*(allow("read", args=[condition(0, "EQ", n << 32 | n)]) for n in range(2000)))
-    with pytest.raises(InvalidArgument, match="[0-9]+ instructions, the kernel takes 4096") as caught:
+    with pytest.raises(InvalidArgument, match=r"[0-9]+ instructions, the kernel takes 4096") as caught:
         compile_bpf(config)
     assert "linux.seccomp.syscalls" == caught.value.pointer
 
