@@ -1,0 +1,193 @@
+"""The container's cgroups in a plan: define, make, limit, attach, read back; and in the pre-rendered programs.
+
+Which directories and values is ``corral.cgroup``'s to say; here they become steps.
+"""
+
+from __future__ import annotations
+
+from corral.cgroup.devices import compile_devices
+from corral.cgroup.limits import compile_limits
+from corral.cgroup.location import CGROUPFS, CgroupfsLocation, Placement, parse_cgroups_path, place
+from corral.cgroup.member import Member
+from corral.errors import Unsupported
+from corral.runtime.plan import Plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.cgroup.layout import Hierarchy, Layout
+    from corral.cgroup.writes import LimitWrite
+    from corral.runtime.job import Job
+
+# CG_DEFINE
+CGF_CPUSET = 1
+CGF_FREEZER = 2
+CGF_KILL = 4
+CGF_PIDS = 8
+
+# CG_MAKE
+MAKE_REFUSE_POPULATED = 1
+MAKE_ABSENT_IS_FINE = 2
+MAKE_JOIN_ONLY = 4
+
+REMOVE_BUDGET_MS = 10_000
+
+
+class Groups:
+    """The groups of one container. ``members``: (id, hierarchy, path below its mount point), id counting from 0."""
+
+    __slots__ = ("absences", "device_program", "is_explicit", "members", "writes")
+
+    def __init__(self, members: list[tuple[int, Hierarchy, str]], *, is_explicit: bool) -> None:
+        self.members = members
+        self.is_explicit = is_explicit
+        self.writes: list[tuple[int, LimitWrite]] = []
+        self.absences: list[str] = []
+        self.device_program: tuple[int, bytes] | None = None
+
+    def id_of(self, hierarchy_index: int) -> int | None:
+        """The group's id in a hierarchy of the layout, None if Corral does not use that hierarchy."""
+        for number, hierarchy, _ in self.members:
+            if hierarchy.index == hierarchy_index:
+                return number
+        return None
+
+    def records(self) -> list[dict[str, object]]:
+        """The members for state.json; what became of each is not known yet."""
+        return [
+            {
+                **Member(hierarchy.version, hierarchy.controllers, hierarchy.mount_point, path).to_record(),
+                "hierarchy": hierarchy.label,
+                "fate": "intended",
+            }
+            for _, hierarchy, path in self.members
+        ]
+
+
+def place_groups(job: Job, *, manager: str) -> Groups:
+    """Where the container's groups are. Raises: InvalidArgument (S0.4), Unsupported for the systemd driver."""
+    text = job.spec.get("linux", {}).get("cgroupsPath", "")
+    if manager == "disabled":
+        groups = Groups([], is_explicit=False)
+        groups.absences.append("the cgroup manager is disabled")
+        return groups
+    location = parse_cgroups_path(text, driver=manager, container_id=job.container_id)
+    if not isinstance(location, CgroupfsLocation):
+        raise Unsupported(
+            f"place the container in {text or 'a scope'!r}: the systemd cgroup driver is not available",
+            hint="leave --systemd-cgroup out and give cgroupsPath as a path; podman: --cgroup-manager cgroupfs",
+            pointer="linux.cgroupsPath",
+            phase="cgroup",
+        )
+    placement: Placement = place(location, job.host.layout)
+    members = []
+    for hierarchy, path in zip(job.host.layout.hierarchies, placement.paths, strict=True):
+        if path is not None:
+            members.append((len(members), hierarchy, path))
+    groups = Groups(members, is_explicit=location.is_explicit)
+    groups.absences.extend(reason for reason in placement.absences if reason)
+    return groups
+
+
+def add_definitions(plan: Plan, groups: Groups, layout: Layout) -> None:
+    """The CG_DEFINE steps with which every plan and program that touches the groups begins."""
+    freezer = layout.hierarchy_for("freezer")
+    counter = layout.unified or (groups.members[0][1] if groups.members else None)
+    for number, hierarchy, path in groups.members:
+        flags = 0
+        if hierarchy.version == 1 and "cpuset" in hierarchy.controllers:
+            flags |= CGF_CPUSET
+        if hierarchy is freezer:
+            flags |= CGF_FREEZER
+        if hierarchy.version == 2:
+            flags |= CGF_KILL
+        if hierarchy is counter:
+            flags |= CGF_PIDS
+        plan.front(
+            "CG_DEFINE", number, hierarchy.version, hierarchy.mount_point, path, flags, pointer="linux.cgroupsPath"
+        )
+
+
+def compile_groups(job: Job) -> None:
+    """Make and limit the groups: everything that may, and cpuset that must, happen before a process enters."""
+    groups, plan, layout = job.groups, job.plan, job.host.layout
+    add_definitions(plan, groups, layout)
+    _collect_limits(job)
+    limited = {number for number, write in groups.writes if write.controller != "devices"}
+    enable_of = {number: _to_enable(job, number, hierarchy) for number, hierarchy, _ in groups.members}
+    for number, _, _ in groups.members:
+        flags = MAKE_REFUSE_POPULATED
+        if job.host.is_rootless and not groups.is_explicit and number not in limited:
+            flags |= MAKE_ABSENT_IS_FINE
+        plan.front("CG_MAKE", number, flags, enable_of[number], pointer="linux.cgroupsPath")
+    for number, write in groups.writes:
+        plan.front(
+            "CG_WRITE", number, write.file, write.value, 1 if write.is_optional else 0, pointer=write.pointer
+        )
+    if groups.device_program is not None:
+        hierarchy_index, program = groups.device_program
+        group = groups.id_of(hierarchy_index)
+        if group is not None:
+            plan.front("CG_DEVICES", group, program, pointer="linux.resources.devices")
+
+
+def compile_attach(job: Job) -> None:
+    """Move the stub into its groups, then read every limit back (S0.8); the planner judges what comes."""
+    for number, _, _ in job.groups.members:
+        job.plan.front("CG_ATTACH", number, 0, pointer="linux.cgroupsPath")
+    for number, write in job.groups.writes:
+        if write.read_file:
+            job.plan.front("CG_READ", number, write.read_file, 1, pointer=write.pointer)
+
+
+def _collect_limits(job: Job) -> None:
+    resources = job.spec.get("linux", {}).get("resources", {})
+    old = job.spec["ociVersion"].startswith(("1.0", "1.1", "1.2"))
+    compiled = compile_limits(resources, job.host.layout, pids_zero_is_limit=not old)
+    job.problems.extend(compiled.problems)
+    job.warnings.extend(f"{pointer}: {text}" for pointer, text in compiled.warnings)
+    writes = list(compiled.writes)
+    # A device list is for the host's root to set: elsewhere the kernel refuses, and mknod is refused anyway.
+    if job.groups.members and not job.host.is_rootless:
+        writes.extend(_compile_devices(job))
+    for write in writes:
+        number = job.groups.id_of(write.hierarchy_index)
+        if number is not None:
+            job.groups.writes.append((number, write))
+            continue
+        if write.controller != "devices":
+            why = "; ".join(job.groups.absences) or "this host has no control groups that can be used"
+            job.problem(
+                Unsupported(
+                    f"set {write.file} to {write.value!r}: the container has no cgroup for it: {why}",
+                    hint="drop the limit, or let the container have a cgroup",
+                    pointer=write.pointer,
+                    phase="cgroup",
+                )
+            )
+
+
+def _to_enable(job: Job, number: int, hierarchy: Hierarchy) -> str:
+    """Controllers for CG_MAKE: those that a limit needs, then, as "?name", all others for statistics' sake."""
+    if hierarchy.version == 1:
+        return ""
+    needed = []
+    for owner, write in job.groups.writes:
+        if owner == number and write.controller in hierarchy.controllers and write.controller not in needed:
+            needed.append(write.controller)
+    return " ".join(needed + [f"?{name}" for name in hierarchy.controllers if name not in needed])
+
+
+def _compile_devices(job: Job) -> list[LimitWrite]:
+    """The writes of a v1 device list; on v2 the program is put aside for the group, to be attached once it is made."""
+    devices = compile_devices(job.spec.get("linux", {}).get("resources", {}).get("devices", []), job.host.layout)
+    job.problems.extend(devices.problems)
+    if devices.bpf_hierarchy is not None and not devices.is_allow_all:
+        from corral.linux.bpf_devices import assemble_device_program
+
+        job.groups.device_program = (devices.bpf_hierarchy, assemble_device_program(devices.bpf_rules))
+    return devices.writes
+
+
+def choose_manager(manager: str, *, systemd_flag: bool) -> str:
+    """The cgroup driver in force: ``--cgroup-manager``, else ``--systemd-cgroup``, else cgroupfs. The one place."""
+    return manager or ("systemd" if systemd_flag else CGROUPFS)

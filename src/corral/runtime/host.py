@@ -1,0 +1,135 @@
+"""Facts about this host and this caller that a plan depends on: read once, then compilation is pure."""
+
+from __future__ import annotations
+
+import os
+
+from corral.cgroup.layout import Layout, parse_layout, read_controllers
+from corral.linux.caps import last_cap
+from corral.linux.idmap import is_initial_map, read_map
+from corral.linux.procfs import read_capabilities
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.linux.procfs import Capabilities
+
+_HELPER_DIRECTORIES = ("/usr/bin", "/usr/sbin", "/bin", "/usr/local/bin")
+
+
+class Host:
+    """What compilation may know of the world outside config.json.
+
+    ``layout``: the cgroup hierarchies. ``permitted``, ``effective``: the caller's capability masks. ``in_userns``: the
+    caller itself lives in a user namespace. ``lsms``: names of the active security modules. ``setgroups_denied``: the
+    caller's own namespace forbids setgroups. ``newuidmap``, ``newgidmap``: paths of the set-uid helpers or "".
+    """
+
+    __slots__ = (
+        "cap_last",
+        "effective",
+        "egid",
+        "euid",
+        "in_userns",
+        "layout",
+        "lsms",
+        "newgidmap",
+        "newuidmap",
+        "permitted",
+        "resctrl",
+        "setgroups_denied",
+    )
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        euid: int = 0,
+        egid: int = 0,
+        permitted: int = (1 << 41) - 1,
+        effective: int = (1 << 41) - 1,
+        cap_last: int = 40,
+        in_userns: bool = False,
+        setgroups_denied: bool = False,
+        lsms: tuple[str, ...] = (),
+        newuidmap: str = "",
+        newgidmap: str = "",
+        resctrl: str = "",
+    ) -> None:
+        self.layout = layout
+        self.euid = euid
+        self.egid = egid
+        self.permitted = permitted
+        self.effective = effective
+        self.cap_last = cap_last
+        self.in_userns = in_userns
+        self.setgroups_denied = setgroups_denied
+        self.lsms = lsms
+        self.newuidmap = newuidmap
+        self.newgidmap = newgidmap
+        self.resctrl = resctrl
+
+    def has(self, capability: int) -> bool:
+        """Whether the caller holds the capability (by number) effectively."""
+        return bool(self.effective >> capability & 1)
+
+    @property
+    def is_rootless(self) -> bool:
+        """The caller is not root of the host: an unprivileged user, or root of some user namespace."""
+        return self.euid != 0 or self.in_userns
+
+
+def read_host(pid: int | str = "self") -> Host:
+    """Read the facts for the process ``pid``, which shares our user and namespaces. Raises: OSError without /proc."""
+    capabilities: Capabilities = read_capabilities(pid)
+    return Host(
+        read_layout_of(pid),
+        euid=os.geteuid(),
+        egid=os.getegid(),
+        permitted=capabilities.permitted,
+        effective=capabilities.effective,
+        cap_last=last_cap(),
+        in_userns=not is_initial_map(read_map("uid")),
+        setgroups_denied=_read_word("/proc/self/setgroups") == "deny",
+        lsms=_active_lsms(),
+        newuidmap=_find_helper("newuidmap"),
+        newgidmap=_find_helper("newgidmap"),
+        resctrl="/sys/fs/resctrl" if os.path.exists("/sys/fs/resctrl/schemata") else "",
+    )
+
+
+def read_layout_of(pid: int | str) -> Layout:
+    """The cgroup hierarchies with the groups of ``pid`` in them. A host without any has the mode ``none``."""
+    try:
+        with open(f"/proc/{pid}/mountinfo", "rb") as file:
+            mountinfo = os.fsdecode(file.read())
+        with open(f"/proc/{pid}/cgroup", "rb") as file:
+            groups = os.fsdecode(file.read())
+    except FileNotFoundError:
+        return Layout(())
+    return parse_layout(mountinfo, groups, read_controllers)
+
+
+def _active_lsms() -> tuple[str, ...]:
+    found = []
+    if _read_word("/sys/module/apparmor/parameters/enabled") == "Y":
+        found.append("apparmor")
+    # selinuxfs is mounted exactly where SELinux is on.
+    if os.path.exists("/sys/fs/selinux/enforce"):
+        found.append("selinux")
+    return tuple(found)
+
+
+def _read_word(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read(64).decode("ascii", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _find_helper(name: str) -> str:
+    for directory in _HELPER_DIRECTORIES:
+        path = f"{directory}/{name}"
+        if os.access(path, os.X_OK):
+            return path
+    return ""

@@ -1,0 +1,93 @@
+"""The Python side of ``corral-runtime``: dispatches to one module per command, and prints errors as runc does.
+
+Called by the front for every command that it does not run itself, and as the cold planner (``--planner-fd=N``).
+"""
+
+from __future__ import annotations
+
+import sys
+
+from corral.errors import CorralError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.runtime.options import CommandLine
+
+PLANNER_FLAG = "--planner-fd="
+
+# Commands of their own module; each has `run(line) -> int`.
+_MODULES = {
+    "check": "check",
+    "delete": "delete",
+    "events": "events",
+    "explain": "explain",
+    "features": "features",
+    "gc": "gc",
+    "list": "list_",
+    "mounts": "mounts",
+    "pause": "pause",
+    "planner": "planner",
+    "ps": "ps",
+    "resume": "pause",
+    "spec": "spec",
+    "update": "update",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command and return its exit code."""
+    if arguments and arguments[0].startswith(PLANNER_FLAG):
+        return _plan_once(int(arguments[0][len(PLANNER_FLAG) :]))
+    from corral.runtime.options import parse
+
+    line = None
+    try:
+        line = parse(arguments)
+        return _dispatch(line)
+    except CorralError as exc:
+        _report(exc, line)
+        return 1
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _plan_once(fd: int) -> int:
+    from corral.linux.sockets import from_fd
+    from corral.runtime.session import Session
+
+    session = Session(from_fd(fd))
+    while not session.is_over:
+        session.receive()
+    return 0
+
+
+def _dispatch(line: CommandLine) -> int:
+    if line.command in ("checkpoint", "restore"):
+        # Also with --help: podman takes a successful help for support.
+        from corral.errors import Unsupported
+
+        raise Unsupported(
+            f"{line.command}: not supported", hint="checkpoint and restore of processes are outside Corral's scope"
+        )
+    if line.flag("help") or line.command not in _MODULES:
+        from corral.runtime.usage import usage
+
+        sys.stdout.write(usage(line.command))
+        return 0
+    from importlib import import_module
+
+    module = import_module(f"corral.runtime.commands.{_MODULES[line.command]}")
+    code = module.run(line)
+    assert isinstance(code, int)
+    return code
+
+
+def _report(error: CorralError, line: CommandLine | None) -> None:
+    from corral.runtime.log import report
+
+    log, kind = "", "text"
+    if line is not None:
+        log, kind = line.text("log"), line.text("log-format", "text")
+    report(error, log=log, log_format=kind)

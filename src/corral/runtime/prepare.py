@@ -1,0 +1,251 @@
+"""From a command line to a compiled container: reads the bundle and the host, and writes the record.
+
+All that is impure about ``create`` and ``run`` in the planner stands here; what it returns is data.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from corral.errors import CorralError, InvalidArgument, NotFound
+from corral.oci.json import dumps, loads
+from corral.oci.validate import normalize, to_error, validate
+from corral.runtime.create import compile_create
+from corral.runtime.documents import SPEC_VERSION
+from corral.runtime.groups import choose_manager, place_groups
+from corral.runtime.host import read_host
+from corral.runtime.job import Job, Options
+from corral.runtime.programs import compile_programs
+from corral.runtime.record import SCHEMA, default_root, reserve
+from corral.runtime.wire import encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.oci.spec import Spec
+    from corral.runtime.host import Host
+    from corral.runtime.options import CommandLine
+    from corral.runtime.record import Reservation
+
+FAIL_UNKNOWN_ANNOTATION = "run.oci.seccomp_fail_unknown_syscall"
+
+
+class Surroundings:
+    """The caller's context, as its request tells: the resident planner has another one."""
+
+    __slots__ = ("cwd", "env", "open_fds", "pid")
+
+    def __init__(
+        self, cwd: str, env: dict[str, str], open_fds: tuple[int, ...] = (), *, pid: int | str = "self"
+    ) -> None:
+        self.pid = pid
+        self.cwd = cwd
+        self.env = env
+        self.open_fds = open_fds
+
+    def absolute(self, path: str) -> str:
+        """``path`` from the caller's working directory, normalised as text."""
+        return os.path.normpath(os.path.join(self.cwd, path)) if path else ""
+
+
+class Prepared:
+    """A container ready to be made: the plan's bytes, the job behind them, and its record."""
+
+    __slots__ = ("job", "plan", "reservation", "state")
+
+    def __init__(self, job: Job, plan: bytes, reservation: Reservation, state: dict[str, object]) -> None:
+        self.job = job
+        self.plan = plan
+        self.reservation = reservation
+        self.state = state
+
+
+def state_root(line: CommandLine, around: Surroundings) -> str:
+    """The state root of a command line, absolute."""
+    return around.absolute(line.text("root")) or default_root()
+
+
+def prepare(line: CommandLine, around: Surroundings) -> Prepared:
+    """Compile create or run and reserve its name. Raises: CorralError; nothing is left behind then."""
+    job, raw = load_job(line, around)
+    raise_problems(job.problems)
+    created = _now()
+    programs = compile_programs(job, created=created, owner=_user_name(job.host.euid))
+    state = _state(job, created)
+    files = {f"{name}.plan": encode(plan) for name, plan in programs.items()}
+    files["config.json"] = raw
+    files["state.json"] = dumps(state).encode()
+    plan_bytes = encode(job.plan)
+    reservation = reserve(os.path.dirname(job.record), job.container_id, files)
+    return Prepared(job, plan_bytes, reservation, state)
+
+
+def load_job(line: CommandLine, around: Surroundings, container_id: str = "") -> tuple[Job, bytes]:
+    """Read, validate and compile; problems are collected in the job, except those that end all compilation."""
+    container_id = container_id or line.container_id()
+    bundle = around.absolute(line.text("bundle") or ".")
+    raw = _read_config(line, around, bundle)
+    document = loads(raw)
+    found = validate(document)
+    error = to_error(found)
+    if error is not None:
+        raise error
+    spec = normalize(document)
+    options = _options(line, around)
+    record = f"{state_root(line, around)}/{container_id}"
+    job = Job(
+        spec,
+        read_host(around.pid),
+        container_id=container_id,
+        bundle=bundle,
+        rootfs=_rootfs(spec, bundle),
+        record=record,
+        options=options,
+    )
+    job.warnings.extend(f"{problem.pointer}: {problem.message}" for problem in found if problem.is_warning)
+    _add_notify_mount(job)
+    job.groups = place_groups(
+        job, manager=choose_manager(line.text("cgroup-manager"), systemd_flag=line.flag("systemd-cgroup"))
+    )
+    _load_seccomp(job)
+    compile_create(job)
+    return job, raw
+
+
+def raise_problems(problems: list[CorralError]) -> None:
+    """Raise the first of ``problems``, and tell how many there are."""
+    if not problems:
+        return
+    first = problems[0]
+    if len(problems) > 1:
+        more = f"and {len(problems) - 1} more: `corral-runtime check` shows all"
+        first.hint = f"{first.hint}; {more}" if first.hint else more
+    raise first
+
+
+def _read_config(line: CommandLine, around: Surroundings, bundle: str) -> bytes:
+    path = around.absolute(line.text("config")) or f"{bundle}/config.json"
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError as exc:
+        raise NotFound(
+            f"read {path}: no such file or directory",
+            hint="give the bundle's directory with --bundle; `corral-runtime spec` writes a config.json",
+            path=path,
+        ) from exc
+    except (IsADirectoryError, NotADirectoryError, PermissionError) as exc:
+        raise InvalidArgument(f"read {path}: {(exc.strerror or '').lower()}", path=path) from exc
+
+
+def _rootfs(spec: Spec, bundle: str) -> str:
+    path = os.path.realpath(os.path.join(bundle, spec["root"]["path"]))
+    if not os.path.isdir(path):
+        raise NotFound(
+            f"open the rootfs {path}: no such file or directory",
+            hint="root.path is relative to the bundle, and must be a directory",
+            pointer="root.path",
+            path=path,
+        )
+    return path
+
+
+def _options(line: CommandLine, around: Surroundings) -> Options:
+    options = Options(is_create=line.command == "create")
+    options.is_detached = options.is_create or line.flag("detach")
+    options.keep = line.flag("keep")
+    options.console_socket = around.absolute(line.text("console-socket"))
+    options.pid_file = around.absolute(line.text("pid-file"))
+    options.pidfd_socket = around.absolute(line.text("pidfd-socket"))
+    options.no_pivot = line.flag("no-pivot")
+    options.no_new_keyring = line.flag("no-new-keyring")
+    options.no_subreaper = line.flag("no-subreaper")
+    options.preserve_fds = preserved_fds(line, around)
+    options.listen_fds = listen_fds(around)
+    options.notify_socket = around.env.get("NOTIFY_SOCKET", "")
+    return options
+
+
+def preserved_fds(line: CommandLine, around: Surroundings) -> int:
+    """The number given by --preserve-fds. Raises: InvalidArgument if one of them is not open."""
+    number = line.number("preserve-fds")
+    for fd in range(3, 3 + number):
+        if fd not in around.open_fds:
+            raise InvalidArgument(
+                f"preserve {number} descriptors: descriptor {fd} is not open",
+                hint=f"--preserve-fds {number} passes descriptors 3 to {2 + number}",
+            )
+    return number
+
+
+def listen_fds(around: Surroundings) -> int:
+    """LISTEN_FDS of the caller (sd_listen_fds(3)); 0 without."""
+    text = around.env.get("LISTEN_FDS", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 0
+
+
+def _add_notify_mount(job: Job) -> None:
+    """Show the relay's directory inside, at the place that runc uses too."""
+    if job.options.notify_socket:
+        job.spec.setdefault("mounts", []).append(
+            {
+                "destination": "/run/notify",
+                "type": "bind",
+                "source": f"{job.record}/notify",
+                "options": ["bind", "nosuid", "noexec", "nodev", "ro"],
+            }
+        )
+
+
+def _load_seccomp(job: Job) -> None:
+    seccomp = job.spec.get("linux", {}).get("seccomp")
+    if seccomp is None:
+        return
+    from corral.linux.seccomp import compile_profile
+
+    fail_unknown = job.annotations.get(FAIL_UNKNOWN_ANNOTATION, "") in ("1", "true")
+    job.seccomp = compile_profile(
+        seccomp,
+        cache_dir=f"{os.path.dirname(job.record)}/.seccomp",
+        log=job.warnings.append,
+        fail_unknown=fail_unknown,
+    )
+    job.warnings.extend(job.seccomp.warnings)
+
+
+def _now() -> str:
+    seconds, nanos = divmod(time.time_ns(), 1_000_000_000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{nanos:09d}Z"
+
+
+def _user_name(uid: int) -> str:
+    if uid == 0:
+        return "root"
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _state(job: Job, created: str) -> dict[str, object]:
+    """state.json as intended; what became of each cgroup is filled in with the verdict."""
+    freezer = job.host.layout.hierarchy_for("freezer")
+    frozen_at = None
+    for _, hierarchy, path in job.groups.members:
+        if hierarchy is freezer:
+            frozen_at = [hierarchy.version, hierarchy.directory(path)]
+    return {
+        "schema": SCHEMA,
+        "ociVersion": SPEC_VERSION,
+        "id": job.container_id,
+        "bundle": job.bundle,
+        "rootfs": job.rootfs,
+        "created": created,
+        "owner": _user_name(job.host.euid),
+        "annotations": job.annotations,
+        "cgroups": job.groups.records(),
+        "cgroupAbsences": job.groups.absences,
+        "freezer": frozen_at,
+    }

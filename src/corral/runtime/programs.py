@@ -1,0 +1,133 @@
+"""The pre-rendered programs of a container: what ``start``, ``kill``, ``state`` and ``delete`` do without Python."""
+
+from __future__ import annotations
+
+from corral.oci.json import dumps
+from corral.runtime.documents import SPEC_VERSION, hook_state
+from corral.runtime.groups import REMOVE_BUDGET_MS, add_definitions
+from corral.runtime.plan import FRONT, Plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.oci.spec import Hook
+    from corral.runtime.job import Job
+
+HOOK_WARN_ONLY = 1
+
+KILL_OWN_PID_NAMESPACE = 1
+
+START_TIMEOUT_MS = 30_000
+KILL_BUDGET_MS = 10_000
+SIGKILL = 9
+
+
+def add_hooks(plan: Plan, job: Job, kind: str, status: str, *, actor: int = FRONT, flags: int = 0) -> None:
+    """The HOOK steps of one kind, in the order of the config; each reads the state as of ``status``."""
+    hooks: list[Hook] = job.spec.get("hooks", {}).get(kind, [])  # type: ignore[assignment]
+    if not hooks:
+        return
+    head, tail = hook_state(job.container_id, status, job.bundle, job.annotations)
+    if actor == FRONT:
+        add_hook_output(plan, job)
+    for number, hook in enumerate(hooks):
+        plan.add(
+            actor,
+            "HOOK",
+            kind,
+            hook["path"],
+            hook.get("args", [hook["path"]]),
+            hook.get("env", []),
+            hook.get("timeout", 0) * 1000,
+            head,
+            tail,
+            flags,
+            pointer=f"hooks.{kind}[{number}]",
+        )
+
+
+def add_hook_output(plan: Plan, job: Job) -> None:
+    """Redirect the output of the front's hooks where annotations say so (crun's extension)."""
+    out = job.annotations.get("run.oci.hooks.stdout", "")
+    err = job.annotations.get("run.oci.hooks.stderr", "")
+    if out or err:
+        plan.front("HOOK_OUTPUT", out, err, pointer="annotations")
+
+
+def compile_programs(job: Job, *, created: str, owner: str) -> dict[str, Plan]:
+    """The four programs by the name of their command. ``created`` is RFC 3339, ``owner`` a user name."""
+    return {
+        "start": _start(job),
+        "kill": _kill(job),
+        "state": _state(job, created, owner),
+        "delete": _delete(job),
+    }
+
+
+def _begin(job: Job) -> Plan:
+    plan = Plan()
+    add_definitions(plan, job.groups, job.host.layout)
+    return plan
+
+
+def _start(job: Job) -> Plan:
+    plan = _begin(job)
+    plan.front("RELEASE", START_TIMEOUT_MS)
+    if job.options.notify_socket:
+        plan.front("NOTIFY_RELAY", f"{job.record}/notify/notify.sock", job.options.notify_socket)
+    add_hooks(plan, job, "poststart", "running")
+    return plan
+
+
+def _kill(job: Job) -> Plan:
+    plan = _begin(job)
+    own = "pid" in job.types and not any(kind == "pid" for kind, _ in job.joined)
+    plan.front("KILL_SCOPE", KILL_OWN_PID_NAMESPACE if own else 0)
+    return plan
+
+
+def _state(job: Job, created: str, owner: str) -> Plan:
+    plan = _begin(job)
+    # The members and their order are those of `runc state`.
+    after: dict[str, object] = {
+        "bundle": job.bundle,
+        "rootfs": job.rootfs,
+        "created": created,
+        "annotations": job.annotations,
+        "owner": owner,
+    }
+    if not job.annotations:
+        del after["annotations"]
+    head = f'{{\n  "ociVersion": "{SPEC_VERSION}",\n  "id": {dumps(job.container_id)},\n  "pid": '
+    rest = dumps(after, indent=2)
+    plan.front("STATE_DOC", head, ',\n  "status": "', f'",{rest[1:]}\n')
+    return plan
+
+
+def _delete(job: Job) -> Plan:
+    plan = _begin(job)
+    plan.front("KILL_INIT", KILL_BUDGET_MS)
+    members = [number for number, _, _ in job.groups.members]
+    for number, hierarchy, _ in job.groups.members:
+        if hierarchy is job.host.layout.hierarchy_for("freezer"):
+            plan.front("CG_THAW", number)
+    counter = job.host.layout.unified
+    for number, hierarchy, _ in job.groups.members:
+        if hierarchy is counter or (counter is None and number == 0):
+            plan.front("CG_KILL", number, SIGKILL)
+    for number in reversed(members):
+        plan.front("CG_REMOVE", number, REMOVE_BUDGET_MS)
+    group = resctrl_group(job)
+    if group:
+        plan.front("RESCTRL_REMOVE", group)
+    add_hooks(plan, job, "poststop", "stopped", flags=HOOK_WARN_ONLY)
+    plan.front("REMOVE_RECORD", 0)
+    return plan
+
+
+def resctrl_group(job: Job) -> str:
+    """The container's resctrl group as a path; "" if it asks for none, or this host has no resctrl."""
+    rdt = job.spec.get("linux", {}).get("intelRdt")
+    if rdt is None or not job.host.resctrl:
+        return ""
+    clos = rdt.get("closID", "") or job.container_id
+    return job.host.resctrl if clos == "/" else f"{job.host.resctrl}/{clos}"

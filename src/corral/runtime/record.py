@@ -1,0 +1,250 @@
+"""A container's record on disk: how it is written, complete or not at all, and read back.
+
+The record is the reservation of the name, the ledger of what the container owns, and all that later commands need.
+Layout and life: docs/design/plan.md "The record".
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from corral.errors import AlreadyExists, InvalidArgument, NotFound, Unsupported
+from corral.linux.procfs import read_boot_id, read_stat_or_none
+from corral.oci.json import dumps, loads
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+SCHEMA = 1
+J_COMMIT = 7
+_JOURNAL_ENTRY = 16
+
+CREATING, CREATED, RUNNING, PAUSED, STOPPED, STALE = "creating", "created", "running", "paused", "stopped", "stale"
+
+
+def default_root() -> str:
+    """The state root when ``--root`` is not given: /run/corral, or below XDG_RUNTIME_DIR for whoever is not root."""
+    runtime_dir = os.environ.get("XDG_RUNTIME_DIR", "")
+    if runtime_dir and (os.geteuid() != 0 or _is_in_userns()):
+        return f"{runtime_dir}/corral"
+    return "/run/corral"
+
+
+def _is_in_userns() -> bool:
+    from corral.linux.idmap import is_initial_map, read_map
+
+    return not is_initial_map(read_map("uid"))
+
+
+class Reservation:
+    """A record that was just written: ``directory_fd`` and the locked ``lock_fd`` are owned by the holder."""
+
+    __slots__ = ("directory_fd", "lock_fd", "path")
+
+    def __init__(self, path: str, directory_fd: int, lock_fd: int) -> None:
+        self.path = path
+        self.directory_fd = directory_fd
+        self.lock_fd = lock_fd
+
+    def close(self) -> None:
+        """Give the descriptors up; the lock stays with whoever got a copy."""
+        os.close(self.directory_fd)
+        os.close(self.lock_fd)
+
+
+def reserve(root: str, container_id: str, files: dict[str, bytes]) -> Reservation:
+    """Write the record ``ROOT/ID`` with ``files``, ``journal`` and a held ``owner.lock``, under its name at once.
+
+    Raises: AlreadyExists if the name is taken (a stale record must be undone first: ``find_stale``), OSError.
+    """
+    os.makedirs(root, mode=0o711, exist_ok=True)
+    fresh = f"{root}/.new-{container_id[:200]}-{os.urandom(6).hex()}"
+    os.mkdir(fresh, 0o700)
+    try:
+        directory = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        for name, content in files.items():
+            _write_new(directory, name, content)
+        _write_new(directory, "journal", b"")
+        lock = os.open("owner.lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        final = f"{root}/{container_id}"
+        try:
+            # rename(2) replaces an empty directory, and a record is never empty.
+            os.rename(fresh, final)
+        except OSError as exc:
+            raise AlreadyExists(
+                f"create container {container_id!r}: container with given ID already exists",
+                hint=f"choose another id, or remove it: corral-runtime delete {container_id}",
+                path=final,
+            ) from exc
+    except BaseException:
+        remove_tree(fresh)
+        raise
+    return Reservation(final, directory, lock)
+
+
+def _write_new(directory: int, name: str, content: bytes) -> None:
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    try:
+        while content:
+            content = content[os.write(fd, content) :]
+    finally:
+        os.close(fd)
+
+
+def replace_file(directory: str, name: str, content: bytes) -> None:
+    """Replace a file of a record by tmp and rename."""
+    fresh = f"{directory}/.{name}-{os.urandom(6).hex()}"
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, content)
+    finally:
+        os.close(fd)
+    os.rename(fresh, f"{directory}/{name}")
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory of plain files and directories of ours; what is gone already does not matter."""
+    try:
+        with os.scandir(path) as entries:
+            found = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    except FileNotFoundError:
+        return
+    for child, is_directory in found:
+        if is_directory:
+            remove_tree(child)
+        else:
+            os.unlink(child)
+    os.rmdir(path)
+
+
+def is_stale(path: str) -> bool:
+    """Whether the record's maker died before it was complete: not committed, and nobody holds its lock."""
+    try:
+        fd = os.open(f"{path}/owner.lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        return not _is_committed(path)
+    finally:
+        os.close(fd)
+
+
+def _is_committed(path: str) -> bool:
+    with open(f"{path}/journal", "rb") as file:
+        journal = file.read()
+    starts = range(0, len(journal) - _JOURNAL_ENTRY + 1, _JOURNAL_ENTRY)
+    return any(int.from_bytes(journal[at : at + 2], "little") == J_COMMIT for at in starts)
+
+
+class Record:
+    """A container as its record tells it. ``state`` is state.json, ``pid`` 0 unless the first process lives."""
+
+    __slots__ = ("container_id", "path", "pid", "start_time", "state", "status")
+
+    def __init__(self, root: str, container_id: str) -> None:
+        self.container_id = container_id
+        self.path = f"{root}/{container_id}"
+        self.state = self._read_state()
+        self.pid, self.start_time = self._read_live()
+        self.status = self._read_status()
+
+    def _read_state(self) -> dict[str, Any]:
+        try:
+            with open(f"{self.path}/state.json", "rb") as file:
+                state = loads(file.read())
+        except (FileNotFoundError, NotADirectoryError) as exc:
+            raise NotFound(
+                f"container {self.container_id!r}: container does not exist",
+                hint="`corral-runtime list` shows all of this state root; --root chooses another",
+            ) from exc
+        if not isinstance(state, dict) or not isinstance(state.get("schema"), int):
+            raise InvalidArgument(f"read {self.path}/state.json: it is not a record of a container", path=self.path)
+        if state["schema"] > SCHEMA:
+            raise Unsupported(
+                f"container {self.container_id!r}: its record has the schema {state['schema']}, newer than {SCHEMA}",
+                hint="use the version of corral-runtime that made it, or a later one",
+                path=self.path,
+            )
+        return state
+
+    def _read_live(self) -> tuple[int, int]:
+        try:
+            with open(f"{self.path}/live", encoding="ascii") as file:
+                pid, start_time, boot_id, _ = file.read().split()
+        except (FileNotFoundError, ValueError):
+            return 0, 0
+        stat = read_stat_or_none(int(pid))
+        if stat is None or stat.is_dead or stat.start_time_ticks != int(start_time) or boot_id != read_boot_id():
+            return 0, 0
+        return int(pid), int(start_time)
+
+    def _read_status(self) -> str:
+        if is_stale(self.path):
+            return STALE
+        if not _is_committed(self.path):
+            return CREATING
+        if self.pid == 0:
+            return STOPPED
+        if self._is_frozen():
+            return PAUSED
+        return CREATED if _is_locked(f"{self.path}/init.lock") else RUNNING
+
+    def _is_frozen(self) -> bool:
+        freezer = self.state.get("freezer")
+        if not freezer:
+            return False
+        version, directory = freezer
+        try:
+            name = "cgroup.events" if version == 2 else "freezer.state"
+            with open(f"{directory}/{name}", encoding="ascii") as file:
+                text = file.read()
+        except OSError:
+            return False
+        return "frozen 1" in text if version == 2 else text.strip() in ("FROZEN", "FREEZING")
+
+    @property
+    def is_running(self) -> bool:
+        """Its first process lives, whether started yet or not."""
+        return self.pid != 0
+
+    def read_config(self) -> dict[str, Any]:
+        """The config.json that it was created from, normalised."""
+        with open(f"{self.path}/config.json", "rb") as file:
+            config = loads(file.read())
+        assert isinstance(config, dict)
+        return config
+
+    def save_state(self) -> None:
+        """Write ``state`` back."""
+        replace_file(self.path, "state.json", dumps(self.state).encode())
+
+
+def _is_locked(path: str) -> bool:
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(fd)
+
+
+def list_ids(root: str) -> list[str]:
+    """Ids of all records below a state root, sorted."""
+    try:
+        names = os.listdir(root)
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if not name.startswith(".") and os.path.isfile(f"{root}/{name}/state.json"))

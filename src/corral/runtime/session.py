@@ -1,0 +1,222 @@
+"""One conversation with a front: request, plan, events, verdict. The same for a cold and a resident planner.
+
+The messages are those of docs/design/plan.md. The session keeps what it asked for and judges what comes back; it
+never acts on the host itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+
+from corral.cgroup.writes import judge_all
+from corral.errors import AlreadyExists, CorralError, Internal
+from corral.linux.sockets import recv_fds, send_fds
+from corral.oci.json import dumps
+from corral.runtime.hints import find_hint
+from corral.runtime.options import parse
+from corral.runtime.prepare import Surroundings, prepare, state_root
+from corral.runtime.record import is_stale, replace_file
+from corral.runtime.wire import encode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.linux.sockets import Socket
+    from corral.runtime.options import CommandLine
+    from corral.runtime.plan import Plan
+    from corral.runtime.prepare import Prepared
+
+HEADER = struct.Struct("<IIiI")
+MESSAGE_MAX = HEADER.size + 65536
+
+REQUEST, CGROUP, READBACK, BORN, READY, FAILED = 32, 33, 34, 35, 36, 37
+PLAN, REFUSED, NOT_MINE, RECLAIM, TEXT, VERDICT, WARNING = 48, 49, 50, 51, 52, 53, 54
+
+_FATES = ("unknown", "intended", "created", "joined", "absent")
+EXEC_ERROR = 255
+
+
+class Session:
+    """Feed it the front's messages with ``receive``; it answers on the same socket. ``is_over`` ends it.
+
+    ``front``: the pid whose capabilities and cgroups count; a cold planner has its parent's, so its own do.
+    """
+
+    __slots__ = ("_fates", "_front", "_plan", "_prepared", "_readbacks", "_socket", "is_over")
+
+    def __init__(self, socket: Socket, front: int | str = "self") -> None:
+        self._socket = socket
+        self._front = front
+        self._prepared: Prepared | None = None
+        self._plan: Plan | None = None
+        self._readbacks: dict[int, str | None] = {}
+        self._fates: dict[int, tuple[str, int]] = {}
+        self.is_over = False
+
+    def receive(self) -> None:
+        """Take one message (blocks until there is one) and answer it. A front that is gone ends the session."""
+        data, fds = recv_fds(self._socket, MESSAGE_MAX)
+        try:
+            if len(data) < HEADER.size:
+                self.is_over = True
+                return
+            kind, step, error, value = HEADER.unpack_from(data)
+            self._handle(kind, step, error, value, data[HEADER.size :], fds)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _handle(self, kind: int, step: int, error: int, value: int, body: bytes, fds: list[int]) -> None:
+        if kind == REQUEST and fds:
+            self._answer_request(fds[0])
+        elif kind == CGROUP:
+            fate = value >> 16
+            self._fates[value & 0xFFFF] = (_FATES[fate] if fate < len(_FATES) else "unknown", error)
+        elif kind == READBACK:
+            missing = abs(error) == errno.ENOENT
+            self._readbacks[step] = None if missing else body.decode("utf-8", "surrogateescape")
+        elif kind == READY:
+            self._judge()
+        elif kind == FAILED:
+            self._explain(step, abs(error))
+
+    def _send(self, kind: int, value: int = 0, body: bytes = b"", fds: tuple[int, ...] = ()) -> None:
+        send_fds(self._socket, HEADER.pack(kind, 0, 0, value) + body, fds)
+
+    def _answer_request(self, request_fd: int) -> None:
+        command = ""
+        try:
+            around, argv = read_request(request_fd)
+            around.pid = self._front
+            line = parse(argv)
+            command = line.command
+            self._answer_command(line, around)
+        except CorralError as exc:
+            self._refuse(exc, command)
+        except OSError as exc:
+            text = (exc.strerror or str(exc)).lower()
+            self._refuse(Internal(f"plan {command}: {exc.filename or 'system call'}: {text}"), command)
+
+    def _answer_command(self, line: CommandLine, around: Surroundings) -> None:
+        if line.flag("help"):
+            from corral.runtime.usage import usage
+
+            self._send(TEXT, 0, usage(line.command).encode())
+        elif line.command == "exec":
+            from corral.runtime.exec_ import prepare_exec
+
+            self._plan = prepare_exec(line, around)
+            self._send_plan(encode(self._plan), ())
+        else:
+            self._create(line, around)
+
+    def _create(self, line: CommandLine, around: Surroundings) -> None:
+        try:
+            self._prepared = prepare(line, around)
+        except AlreadyExists as exc:
+            if not is_stale(f"{state_root(line, around)}/{line.container_id()}"):
+                raise
+            self._send(RECLAIM, 0, exc.path.encode())
+            return
+        reservation = self._prepared.reservation
+        self._plan = self._prepared.job.plan
+        try:
+            self._send_plan(self._prepared.plan, (reservation.directory_fd, reservation.lock_fd))
+        finally:
+            reservation.close()
+
+    def _send_plan(self, plan: bytes, fds: tuple[int, ...]) -> None:
+        sealed = seal(plan)
+        try:
+            self._send(PLAN, 0, b"", (sealed, *fds))
+        finally:
+            os.close(sealed)
+
+    def _refuse(self, error: CorralError, command: str) -> None:
+        body = "\0".join((str(error), error.hint, error.kind, error.pointer)).encode("utf-8", "surrogateescape")
+        self._send(REFUSED, EXEC_ERROR if command == "exec" else 1, body[:60000])
+
+    def _judge(self) -> None:
+        prepared = self._prepared
+        if prepared is None:
+            self._send(VERDICT, 1)
+            return
+        refused = self._judge_limits(prepared)
+        if refused:
+            self._send(VERDICT, 0, refused.encode("utf-8", "surrogateescape"))
+            return
+        self._record_fates(prepared)
+        self._send(VERDICT, 1)
+
+    def _judge_limits(self, prepared: Prepared) -> str:
+        """Message NUL hint if the kernel does not have what was asked for, else ""."""
+        writes = [write for _, write in prepared.job.groups.writes]
+        reads = [n for n, step in enumerate(prepared.job.plan) if step.op == "CG_READ"]
+        texts: list[str | None] = []
+        following = iter(reads)
+        for write in writes:
+            texts.append(self._readbacks.get(next(following)) if write.read_file else "")
+        refused = judge_all(writes, texts)
+        if not refused:
+            return ""
+        write, reason = refused[0]
+        place = f" (config {write.pointer})" if write.pointer else ""
+        return f"check {write.file} of the container's cgroup{place}: {reason}\0the limit is not in force, so nothing was started"
+
+    def _record_fates(self, prepared: Prepared) -> None:
+        groups = prepared.state["cgroups"]
+        assert isinstance(groups, list)
+        absent = []
+        for number, group in enumerate(groups):
+            fate, error = self._fates.get(number, ("unknown", 0))
+            group["fate"] = fate
+            if fate == "absent":
+                reason = os.strerror(abs(error)).lower()
+                group["reason"] = reason
+                absent.append(f"{group['mount_point']}{group['path']}: {reason}")
+        replace_file(prepared.reservation.path, "state.json", dumps(prepared.state).encode())
+        if absent:
+            more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
+            text = f"the container has no cgroup of its own: {absent[0]}{more}; it cannot be limited, paused or counted"
+            self._send(WARNING, 0, text.encode("utf-8", "surrogateescape"))
+
+    def _explain(self, step: int, error: int) -> None:
+        plan = self._plan
+        op = plan.steps[step].op if plan is not None and step < len(plan) else ""
+        self._send(VERDICT, 0, b"\0" + find_hint(op, error).encode())
+
+
+def seal(content: bytes) -> int:
+    """A sealed memfd with ``content``; the descriptor is the caller's."""
+    import fcntl
+
+    fd = os.memfd_create("corral-plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        while content:
+            content = content[os.write(fd, content) :]
+        fcntl.fcntl(fd, 1033, 0x000F)  # F_ADD_SEALS: seal, shrink, grow, write
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def read_request(fd: int) -> tuple[Surroundings, list[str]]:
+    """The caller's context and argv from a request memfd."""
+    size = os.fstat(fd).st_size
+    text = os.pread(fd, size, 0).decode("utf-8", "surrogateescape")
+    cwd, env, fds, argv = "/", {}, (), []
+    open_fds: tuple[int, ...] = fds
+    for item in text.split("\0")[:-1]:
+        name, _, value = item.partition("=")
+        if name == "arg":
+            argv.append(value)
+        elif name == "cwd":
+            cwd = value
+        elif name == "env":
+            key, _, content = value.partition("=")
+            env[key] = content
+        elif name == "fds":
+            open_fds = tuple(int(number) for number in value.split(",") if number)
+    return Surroundings(cwd, env, open_fds), argv

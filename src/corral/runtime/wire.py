@@ -1,0 +1,125 @@
+"""The bytes of a plan, and back. The layout is that of native/executor/plan.h, all numbers little endian."""
+
+from __future__ import annotations
+
+import struct
+
+from corral.errors import InvalidArgument
+from corral.runtime.plan import Plan
+from corral.runtime.steps import STEPS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.runtime.plan import Argument
+
+MAGIC = 0x504C5243
+VERSION = 1
+_HEADER = struct.Struct("<IHHIIII")
+_STEP = struct.Struct("<HBBI")
+_U64 = (1 << 64) - 1
+
+
+class _Data:
+    """The data area: each distinct string is stored once."""
+
+    __slots__ = ("chunks", "known", "length")
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = [b"\0"]
+        self.known: dict[bytes, int] = {b"": 0}
+        self.length = 1
+
+    def put(self, value: bytes) -> int:
+        offset = self.known.get(value)
+        if offset is None:
+            offset = self.known[value] = self.length
+            self.chunks.append(value + b"\0")
+            self.length += len(value) + 1
+        return offset
+
+
+def _bytes(text: str, what: str) -> bytes:
+    value = text.encode("utf-8", "surrogateescape")
+    if b"\0" in value:
+        raise InvalidArgument(f"encode {what}: {text!r} holds a NUL character")
+    return value
+
+
+def _argument(data: _Data, kind: str, value: Argument, op: str) -> int:
+    if isinstance(value, int):
+        return value & _U64
+    if kind == "v":
+        raw = b"".join(_bytes(item, op) + b"\0" for item in value if isinstance(item, str))
+    elif isinstance(value, str):
+        raw = _bytes(value, op)
+    else:
+        raw = bytes(value) if isinstance(value, bytes) else b""
+    return data.put(raw) | len(raw) << 32
+
+
+def encode(plan: Plan) -> bytes:
+    """The plan as the executor reads it. Raises: InvalidArgument for a string with a NUL character."""
+    data = _Data()
+    out: list[bytes] = []
+    for step in plan.steps:
+        number, signature, _ = STEPS[step.op]
+        pointer = data.put(_bytes(step.pointer, "pointer"))
+        values = [
+            _argument(data, kind, value, step.op) for kind, value in zip(signature, step.args, strict=True)
+        ]
+        out.append(_STEP.pack(number, step.actor, step.flags, pointer))
+        out.append(struct.pack(f"<{len(values)}Q", *values))
+    steps = b"".join(out)
+    header = _HEADER.pack(
+        MAGIC, VERSION, 0, _HEADER.size + len(steps) + data.length, len(plan.steps), len(steps), data.length
+    )
+    return b"".join((header, steps, *data.chunks))
+
+
+def decode(raw: bytes) -> Plan:
+    """The plan back from its bytes (for ``explain`` and tests; integers come back unsigned).
+
+    Raises: InvalidArgument when the bytes are not a plan of this version.
+    """
+    try:
+        return _decode(raw)
+    except (struct.error, IndexError, KeyError, ValueError) as exc:
+        raise InvalidArgument("decode plan: it is damaged, or was written by another version") from exc
+
+
+def _decode(raw: bytes) -> Plan:
+    magic, version, _, total, n_steps, steps_len, data_len = _HEADER.unpack_from(raw)
+    if magic != MAGIC or version != VERSION or total != len(raw) or _HEADER.size + steps_len + data_len != total:
+        raise ValueError("header")
+    names = {number: name for name, (number, _, _) in STEPS.items()}
+    data = raw[_HEADER.size + steps_len :]
+    at = _HEADER.size
+    plan = Plan()
+    for _ in range(n_steps):
+        number, actor, flags, pointer = _STEP.unpack_from(raw, at)
+        op = names[number]
+        signature = STEPS[op][1]
+        at += _STEP.size
+        words = struct.unpack_from(f"<{len(signature)}Q", raw, at)
+        at += 8 * len(signature)
+        args = tuple(_value(data, kind, word) for kind, word in zip(signature, words, strict=True))
+        plan.add(actor, op, *args, pointer=_text(data[pointer : data.index(b"\0", pointer)]), flags=flags)
+    return plan
+
+
+def _value(data: bytes, kind: str, word: int) -> Argument:
+    if kind == "i":
+        return word
+    offset, length = word & 0xFFFFFFFF, word >> 32
+    raw = data[offset : offset + length]
+    if len(raw) != length:
+        raise ValueError("argument")
+    if kind == "b":
+        return raw
+    if kind == "s":
+        return _text(raw)
+    return tuple(_text(item) for item in raw.split(b"\0")[:-1])
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
