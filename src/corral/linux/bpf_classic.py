@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import errno
 import struct
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 INSN_SIZE = 8
 # The kernel's BPF_MAXINSNS.
@@ -46,6 +47,9 @@ _PLAIN = frozenset(
     )
 )
 
+_KNOWN = _CONDITIONAL | _RETURNS | _PLAIN | {_LD_ABS, _JA}
+_K = struct.Struct("=I")
+
 # Offsets into struct seccomp_data, whose size is 64.
 _NR = 0
 _ARCH = 4
@@ -68,22 +72,30 @@ def structure_problem(program: bytes) -> str:
     count, rest = divmod(len(program), INSN_SIZE)
     if rest or not 0 < count <= MAX_INSNS:
         return f"{len(program)} bytes are not 1 to {MAX_INSNS} whole instructions"
-    left = count
-    code = 0
-    for code, jump_true, jump_false, k in struct.iter_unpack("=HBBI", program):
-        left -= 1
-        if code in _CONDITIONAL:
-            if jump_true >= left or jump_false >= left:
-                return f"instruction {count - left - 1} jumps out of the program"
-        elif code == _LD_ABS:
-            if k & 3 or k >= _DATA_SIZE:
-                return f"instruction {count - left - 1} loads from offset {k}"
-        elif code == _JA:
-            if k >= left:
-                return f"instruction {count - left - 1} jumps out of the program"
-        elif code not in _RETURNS and code not in _PLAIN:
-            return f"instruction {count - left - 1} has opcode {code:#x}"
-    return "" if code in _RETURNS else "the last instruction does not return"
+    # Column by column rather than instruction by instruction: a cached filter of a thousand is checked at each start.
+    low, high = (program[0::8], program[1::8]) if sys.byteorder == "little" else (program[1::8], program[0::8])
+    if not _KNOWN.issuperset(low) or any(high):
+        at = next(at for at in range(count) if high[at] or low[at] not in _KNOWN)
+        return f"instruction {at} has opcode {high[at] << 8 | low[at]:#x}"
+    for at in _positions(low, _LD_ABS):
+        (k,) = _K.unpack_from(program, at * INSN_SIZE + 4)
+        if k & 3 or k >= _DATA_SIZE:
+            return f"instruction {at} loads from offset {k}"
+    for at in _positions(low, _JA):
+        if _K.unpack_from(program, at * INSN_SIZE + 4)[0] >= count - at - 1:
+            return f"instruction {at} jumps out of the program"
+    # A conditional jump is at most 255 long, so only the last ones can lead out.
+    for at in range(max(0, count - 256), count):
+        if low[at] in _CONDITIONAL and max(program[at * 8 + 2], program[at * 8 + 3]) >= count - at - 1:
+            return f"instruction {at} jumps out of the program"
+    return "" if low[-1] in _RETURNS else "the last instruction does not return"
+
+
+def _positions(opcodes: bytes, opcode: int) -> Iterator[int]:
+    at = opcodes.find(opcode)
+    while at >= 0:
+        yield at
+        at = opcodes.find(opcode, at + 1)
 
 
 def _refuse_above(limit: int) -> list[bytes]:

@@ -8,9 +8,9 @@ Source: unix(7), cmsg(3).
 from __future__ import annotations
 
 import _socket
-import array
 import errno
 import os
+import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +98,9 @@ def send_fds(sock: Socket, data: bytes, fds: Sequence[int] = ()) -> None:
     """
     if not data:
         raise ValueError("an empty message reads like the end of the stream")
-    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    # Not the array module: it pulls in collections.
+    rights = struct.pack(f"={len(fds)}i", *fds)
+    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, rights)] if fds else []
     sock.sendmsg([data], ancillary, _socket.MSG_NOSIGNAL)
 
 
@@ -110,11 +112,10 @@ def recv_fds(sock: Socket, max_bytes: int, max_fds: int = MAX_FDS) -> tuple[byte
     """
     space = _socket.CMSG_SPACE(max_fds * _INT_SIZE) if max_fds else 0
     data, ancillary, flags, _ = sock.recvmsg(max_bytes, space, _socket.MSG_CMSG_CLOEXEC)
-    fds = array.array("i")
+    received: list[int] = []
     for level, kind, payload in ancillary:
         if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-            fds.frombytes(payload[: len(payload) - len(payload) % _INT_SIZE])
-    received = list(fds)
+            received += struct.unpack_from(f"={len(payload) // _INT_SIZE}i", payload)
     # CMSG_SPACE rounds up, so one descriptor more than asked for may have fitted.
     if flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC) or len(received) > max_fds:
         for fd in received:
@@ -125,10 +126,8 @@ def recv_fds(sock: Socket, max_bytes: int, max_fds: int = MAX_FDS) -> tuple[byte
 
 def peer_credentials(sock: Socket) -> tuple[int, int, int]:
     """(pid, uid, gid) of the peer when it connected (or made the pair); pid 0 if it is outside our pid namespace."""
-    raw = array.array("i")
-    raw.frombytes(sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 3 * _INT_SIZE))
-    pid, uid, gid = raw
-    return pid, uid & 0xFFFFFFFF, gid & 0xFFFFFFFF
+    pid, uid, gid = struct.unpack("=iII", sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 3 * _INT_SIZE))
+    return pid, uid, gid
 
 
 def peer_pidfd_or_none(sock: Socket) -> int | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,33 +32,30 @@ def cgroup(mark: str) -> Iterator[Path]:
     path.rmdir()
 
 
-def attempt(act: int, path: str, flags: int) -> int:
-    """errno of opening (act 0) or making (act 1) a device; 0 if it worked."""
+# Joins a cgroup, then prints the errno of each attempt: [0, path, flags] opens, [1, path, minor] makes a device.
+CHILD = """
+import json, os, sys
+open(sys.argv[1] + "/cgroup.procs", "w").write("0")
+answers = []
+for act, path, number in json.loads(sys.argv[2]):
     try:
         if act:
-            os.mknod(path, 0o020600, os.makedev(1, flags))
+            os.mknod(path, 0o020600, os.makedev(1, number))
         else:
-            os.close(os.open(path, flags))
+            os.close(os.open(path, number))
+        answers.append(0)
     except OSError as exc:
-        return exc.errno or 255
-    return 0
+        answers.append(exc.errno)
+print(json.dumps(answers))
+"""
 
 
 def inside(cgroup: Path, attempts: list[tuple[int, str, int]]) -> list[int]:
-    """The errno of each attempt, made by a child in ``cgroup``."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            (cgroup / "cgroup.procs").write_text("0")
-            os.write(writer, bytes(attempt(*one) for one in attempts))
-        finally:
-            os._exit(0)
-    os.close(writer)
-    answers = os.read(reader, 100)
-    os.close(reader)
-    os.waitpid(pid, 0)
-    return list(answers)
+    """The errno of each attempt, made by a child in ``cgroup``; 0 for those that worked."""
+    command = [sys.executable, "-ISE", "-c", CHILD, str(cgroup), json.dumps(attempts)]
+    child = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=True)
+    answers: list[int] = json.loads(child.stdout)
+    return answers
 
 
 def install(cgroup: Path, rules: list[Rule]) -> int:

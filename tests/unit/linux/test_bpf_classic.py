@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import struct
 
 import pytest
 from hypothesis import given
@@ -143,6 +144,10 @@ def test_number_counts_when_it_is_an_ordinary_syscall(token: int, number: int, e
         (insn(0x20, 64) + RET, "instruction 0 loads from offset 64"),
         (insn(0x20, 2) + RET, "instruction 0 loads from offset 2"),
         (insn(0x28, 0) + RET, "instruction 0 has opcode 0x28"),
+        (RET + insn(0x106, 0) + RET, "instruction 1 has opcode 0x106"),
+        (insn(0x15, 1, 255, 255) + RET * 256, ""),
+        (insn(0x15, 1, 255, 255) + RET * 255, "instruction 0 jumps out of the program"),
+        (RET * 9 + insn(0x05, 0xFFFF) + RET * 400, "instruction 9 jumps out of the program"),
         (insn(0x20, 0), "the last instruction does not return"),
         (RET + insn(0x05, 0), "instruction 1 jumps out of the program"),
     ],
@@ -150,6 +155,35 @@ def test_number_counts_when_it_is_an_ordinary_syscall(token: int, number: int, e
 def test_problem_is_named_when_program_is_unsound(program: bytes, problem: str) -> None:
     """Each rule of the check has its own words."""
     assert problem == structure_problem(program)
+
+
+def slow_check(program: bytes) -> bool:
+    """The rules again, one instruction after the other."""
+    code = list(struct.iter_unpack("=HBBI", program))
+    known = {0x00, 0x20, 0x05, 0x06, 0x16, 0x15, 0x1D, 0x54}
+    for at, (op, jump_true, jump_false, k) in enumerate(code):
+        left = len(code) - at - 1
+        if op not in known or (op == 0x20 and (k % 4 or k > 60)) or (op == 0x05 and k >= left):
+            return False
+        if op in (0x15, 0x1D) and (jump_true >= left or jump_false >= left):
+            return False
+    return code[-1][0] in (0x06, 0x16)
+
+
+INSNS = st.builds(
+    insn,
+    st.sampled_from([0x00, 0x20, 0x05, 0x06, 0x16, 0x15, 0x1D, 0x54, 0x120, 0x28]),
+    st.integers(0, 70),
+    st.integers(0, 9),
+    st.integers(0, 9),
+)
+
+
+@given(st.lists(INSNS, min_size=1, max_size=12), st.integers(0, 300))
+def test_check_agrees_with_the_slow_one_for_any_program(program: list[bytes], padding: int) -> None:
+    """Reading by columns finds what reading by instructions finds, wherever in a program it stands."""
+    whole = b"".join(program) + RET * padding
+    assert slow_check(whole) is (structure_problem(whole) == "")
 
 
 @given(st.binary(max_size=80))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import select
-import signal
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -84,19 +84,17 @@ def test_lookup_error_is_raised_when_process_is_gone(tmp_path: Path) -> None:
 
 def test_exit_code_is_told_when_child_is_a_zombie() -> None:
     """The wait status of a zombie child is in its stat line, before anybody reaps it."""
-    pid = os.fork()
-    if pid == 0:
-        os._exit(9)
-    pidfd = os.pidfd_open(pid)
+    child = subprocess.Popen(["sh", "-c", "exit 9"])
+    pidfd = os.pidfd_open(child.pid)
     try:
         select.select([pidfd], [], [])
-        stat = procfs.read_stat(pid)
+        stat = procfs.read_stat(child.pid)
         assert ("Z", 9, True) == (stat.state, os.waitstatus_to_exitcode(stat.exit_code), stat.is_dead)
-        assert procfs.is_same_process(pid, stat.start_time_ticks)
+        assert procfs.is_same_process(child.pid, stat.start_time_ticks)
     finally:
-        os.waitpid(pid, 0)
+        child.wait()
         os.close(pidfd)
-    assert not procfs.is_same_process(pid, stat.start_time_ticks)
+    assert not procfs.is_same_process(child.pid, stat.start_time_ticks)
 
 
 def test_other_start_time_is_another_process_when_pid_is_reused() -> None:
@@ -143,17 +141,11 @@ def test_boot_id_is_a_uuid_when_read() -> None:
 
 def test_pidfd_inode_is_unique_when_kernel_has_pidfs() -> None:
     """Two pidfds of one process agree; those of two differ, unless the kernel has no such inodes (then 0)."""
-    pid = os.fork()
-    if pid == 0:
-        signal.pause()
-    try:
-        ours, again, other = procfs.pid_inode(os.getpid()), procfs.pid_inode(os.getpid()), procfs.pid_inode(pid)
-        assert ours == again
-        assert (ours == 0) == (other == 0)
-        assert ours == 0 or ours != other
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        ours, again, other = (procfs.pid_inode(pid) for pid in (os.getpid(), os.getpid(), child.pid))
+    assert ours == again
+    assert (ours == 0) == (other == 0)
+    assert ours == 0 or ours != other
 
 
 def test_pidfd_inode_is_zero_when_fd_is_an_anonymous_file() -> None:
