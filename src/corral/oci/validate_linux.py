@@ -15,6 +15,7 @@ from corral.oci.names import (
     TIME_OFFSET_CLOCKS,
     parse_id_list,
     sysctl_name,
+    sysctl_path,
 )
 from corral.oci.shape import (
     BOOLEAN,
@@ -166,8 +167,9 @@ def _check_sysctl(sysctl: dict[str, str], present: set[str], out: list[Problem])
         else:
             needed = ""
             cause, hint = "not namespaced: it would change the host", "set it on the host"
-        components = name.split(".")
-        if "" in components or "/" in components or "\n" in name:
+        # Read as the path it will be: net/../kernel/core_pattern would start with the right word and climb out.
+        components = sysctl_path(key).split("/")
+        if "" in components or "." in components or ".." in components or "\n" in name:
             cause, hint = "not the name of a sysctl", ""
         elif needed and needed not in present:
             cause = f"it belongs to the {needed} namespace, and the container has none of its own"

@@ -123,7 +123,8 @@ def check_resources(resources: Resources, pointer: str, out: list[Problem]) -> N
     for name in resources.get("unified", {}):
         if "/" in name or "." not in name.strip("."):
             message = f"{quote(name)} is not the name of a cgroup v2 file"
-            out.append(Problem(f"{prefix}unified", message, "name it as controller.file, such as memory.high"))
+            pointer = f'{prefix}unified["{name}"]'
+            out.append(Problem(pointer, message, "name it as controller.file, such as memory.high"))
 
 
 def _check_devices(rules: list[DeviceRule], pointer: str, out: list[Problem]) -> None:
