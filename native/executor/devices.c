@@ -15,6 +15,9 @@ int step_mkdir(struct context *c, const struct step *s) {
     return S_ISDIR(st.st_mode) ? 0 : detail(c, -ENOTDIR, "'%s'", path);
 }
 
+#define LINK_EXISTS_IS_FINE 1u
+#define LINK_REPLACES 2u
+
 int step_symlink(struct context *c, const struct step *s) {
     const char *target = s->arg[0].ptr, *path = s->arg[1].ptr;
     char name[256], is[PATH_MAX];
@@ -22,10 +25,14 @@ int step_symlink(struct context *c, const struct step *s) {
     if (parent < 0)
         return parent;
     int r = sys_result(symlinkat(target, parent, name));
-    if (r == -EEXIST && s->arg[2].num & 1)
+    if (r == -EEXIST && s->arg[2].num & LINK_EXISTS_IS_FINE)
         return 0;
     if (r == -EEXIST && read_link_at(parent, name, is, sizeof(is)) >= 0 && strcmp(is, target) == 0)
         return 0;
+    if (r == -EEXIST && s->arg[2].num & LINK_REPLACES) {
+        if ((r = sys_result(unlinkat(parent, name, 0))) == 0)
+            r = sys_result(symlinkat(target, parent, name));
+    }
     return r < 0 ? detail(c, r, "link '%s'", path) : 0;
 }
 

@@ -32,16 +32,9 @@ int step_sysctl(struct context *c, const struct step *s) {
     return r < 0 ? detail(c, r, "write '/proc/sys/%s'", key) : 0;
 }
 
-/* Whether a later WORKDIR, after CREDENTIALS, gets the chance that this one has not. */
-static bool comes_again(const struct context *c, unsigned index) {
-    struct step s;
-    for (unsigned i = index + 1; i < c->plan->n_steps; i++) {
-        plan_step(c->plan, i, &s);
-        if (s.op == OP_WORKDIR && s.actor == c->actor)
-            return true;
-    }
-    return false;
-}
+#define WORKDIR_MAKE 1u
+#define WORKDIR_MAYBE_LATER 2u /* a refusal puts it off to the WORKDIR after CREDENTIALS */
+#define WORKDIR_IF_LATER 4u    /* that one: does something only if the first was refused */
 
 /* CVE-2024-21626: a directory outside of the root, reached by a leaked descriptor, has no path from here; the kernel
  * says so by "(unreachable)". */
@@ -54,21 +47,19 @@ static int check_inside(struct context *c, const char *path) {
 }
 
 int step_workdir(struct context *c, const struct step *s) {
-    static bool done;
+    static bool put_off;
     const char *path = s->arg[0].ptr;
-    if (done)
+    uint64_t flags = s->arg[1].num;
+    if (flags & WORKDIR_IF_LATER && !put_off)
         return check_inside(c, path);
-    cleanup_fd int fd = target_open(c, path, s->arg[1].num & 1 ? TARGET_CREATE : 0, 0755, NULL);
+    cleanup_fd int fd = target_open(c, path, flags & WORKDIR_MAKE ? TARGET_CREATE : 0, 0755, NULL);
     int r = fd < 0 ? fd : sys_result(fchdir(fd));
-    if ((r == -EACCES || r == -EPERM) && comes_again(c, s->index)) {
-        c->detail[0] = '\0';
-        return 0; /* a home on NFS that root may not enter, say */
+    /* A home on an export that squashes root, say: its user may enter it, root may not. */
+    if (flags & WORKDIR_MAYBE_LATER && (r == -EACCES || r == -EPERM)) {
+        put_off = true;
+        return 0;
     }
-    if (r < 0)
-        return detail(c, r, "enter '%s'", path);
-    r = check_inside(c, path);
-    done = r == 0;
-    return r;
+    return r < 0 ? detail(c, r, "enter '%s'", path) : check_inside(c, path);
 }
 
 /* ---- /etc/passwd of the container: hostile until proven otherwise ------------------------------------------------ */

@@ -71,7 +71,7 @@ static int set_attr(int tree, uint64_t set, uint64_t clear, unsigned flags) {
     return sys_mount_setattr(tree, "", AT_EMPTY_PATH | flags, &attr);
 }
 
-int mount_set_flags(struct context *c, int tree, uint64_t ms) {
+int mount_set_flags(struct context *c, int tree, uint64_t ms, uint64_t cleared) {
     uint64_t set = mount_attributes(ms);
     uint64_t clear = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC |
                      MOUNT_ATTR_NOSYMFOLLOW;
@@ -82,11 +82,12 @@ int mount_set_flags(struct context *c, int tree, uint64_t ms) {
     if (r != -EPERM)
         return r == -ENOSYS ? r : r < 0 ? detail(c, r, "set the mount's flags") : 0;
     /* A mount from a more privileged namespace has its flags locked (mount_namespaces(7)): what is set stays set. */
-    r = set_attr(tree, set, atime, 0);
+    cleared &= ~set & ~(uint64_t)MOUNT_ATTR__ATIME;
+    r = set_attr(tree, set, cleared | atime, 0);
     if (r == -EPERM && atime) {
         struct statfs fs;
         if (fstatfs(tree, &fs) == 0 && has_atime(&fs, ms))
-            r = set_attr(tree, set & ~(uint64_t)(MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME), 0, 0);
+            r = set_attr(tree, set & ~(uint64_t)(MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME), cleared, 0);
     }
     return r < 0 ? detail(c, r, "set the mount's flags, some of which are locked") : 0;
 }
@@ -116,10 +117,11 @@ static int change_by_path(struct context *c, int tree, uint64_t flags) {
     return r;
 }
 
-int mount_set_flags_old(struct context *c, int tree, uint64_t ms) {
+int mount_set_flags_old(struct context *c, int tree, uint64_t ms, uint64_t cleared) {
     int r = change_by_path(c, tree, MS_REMOUNT | MS_BIND | (ms & MS_ATTRIBUTES));
-    if (r == -EPERM)
-        r = change_by_path(c, tree, MS_REMOUNT | MS_BIND | (ms & MS_ATTRIBUTES) | flags_of(tree));
+    uint64_t has = flags_of(tree);
+    if (r == -EPERM && !(mount_attributes(has) & cleared))
+        r = change_by_path(c, tree, MS_REMOUNT | MS_BIND | (ms & MS_ATTRIBUTES) | has);
     return r < 0 ? detail(c, r, "set the mount's flags") : 0;
 }
 
@@ -196,13 +198,13 @@ int mount_check_readonly(struct context *c, int tree, const char *path) {
 }
 
 static bool wants_flags(const struct mount_wish *wish) {
-    return wish->ms & MS_ATTRIBUTES || wish->options & OPT_EXACT_FLAGS;
+    return wish->ms & MS_ATTRIBUTES || wish->cleared;
 }
 
 int mount_place(struct context *c, int tree, int target, const char *path, unsigned lookup,
                 const struct mount_wish *wish) {
     uint64_t ms = wish->options & OPT_LATE_READONLY ? wish->ms & ~(uint64_t)MS_RDONLY : wish->ms;
-    int r = wants_flags(wish) ? mount_set_flags(c, tree, ms) : 0;
+    int r = wants_flags(wish) ? mount_set_flags(c, tree, ms, wish->cleared) : 0;
     bool old_kernel = r == -ENOSYS;
     if (r < 0 && !old_kernel)
         return r;
@@ -214,7 +216,7 @@ int mount_place(struct context *c, int tree, int target, const char *path, unsig
     }
     if ((r = mount_attach(c, tree, target, path, lookup)) < 0)
         return r;
-    if (old_kernel && (r = mount_set_flags_old(c, tree, ms)) < 0)
+    if (old_kernel && (r = mount_set_flags_old(c, tree, ms, wish->cleared)) < 0)
         return r;
     if ((r = mount_propagation(c, tree, wish->propagation)) < 0)
         return r;

@@ -14,7 +14,7 @@
 #define OPT_LATE_READONLY  32u
 #define OPT_SOURCE_IN_ROOT 64u
 #define OPT_MISSING_OK    128u
-#define OPT_EXACT_FLAGS   256u
+#define OPT_CLEARED_SHIFT 32 /* the upper half: MOUNT_ATTR_* that the config clears in words ("rw", "exec", ...) */
 
 /* ---- target.c: the only way from a container's path to a descriptor ------------------------------------------- */
 #define TARGET_CREATE      1u /* make what is missing: directories, and a directory or file as the last component */
@@ -42,10 +42,12 @@ void mount_path_done(struct context *c);
 bool same_file(int a, int b);
 
 /* ---- mount.c: flags, attachment, read-back ---------------------------------------------------------------------- */
-/* How a mount is to look. ms: mount(2) flags of the top mount; set, clear: MOUNT_ATTR_* of the whole tree. */
+/* How a mount is to look. ms: mount(2) flags of the top mount; set, clear: MOUNT_ATTR_* of the whole tree; cleared:
+ * MOUNT_ATTR_* that the top mount must not have, in so many words. */
 struct mount_wish {
     uint64_t ms, set, clear, propagation;
     unsigned options;
+    uint64_t cleared;
 };
 
 #define MS_ATTRIBUTES                                                                                                  \
@@ -53,10 +55,11 @@ struct mount_wish {
      MS_NOSYMFOLLOW)
 
 uint64_t mount_attributes(uint64_t ms); /* MS_* -> MOUNT_ATTR_* */
-/* Sets exactly the flags `ms` on the mount whose root is `tree`; what the kernel has locked stays. -ENOSYS before 5.12. */
-int mount_set_flags(struct context *c, int tree, uint64_t ms);
+/* Sets exactly the flags `ms` on the mount whose root is `tree`. Other flags that the kernel has locked stay, unless
+ * `cleared` names them: then -EPERM. -ENOSYS before 5.12. */
+int mount_set_flags(struct context *c, int tree, uint64_t ms, uint64_t cleared);
 /* The same for an attached mount by mount(2), as kernels before 5.12 need it. */
-int mount_set_flags_old(struct context *c, int tree, uint64_t ms);
+int mount_set_flags_old(struct context *c, int tree, uint64_t ms, uint64_t cleared);
 /* Adds read-only to a mount, whatever else it has; attached = false: a detached tree. */
 int mount_make_readonly(struct context *c, int tree);
 /* propagation: MS_PRIVATE ... with or without MS_REC; 0 = leave. */
