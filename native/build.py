@@ -26,7 +26,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["BuildError", "Toolchain", "build", "build_tests", "system_toolchain", "write_launcher"]
+__all__ = ["BuildError", "Toolchain", "build", "build_single", "build_tests", "system_toolchain", "write_launcher"]
 
 NATIVE = Path(__file__).resolve().parent
 ROOT = NATIVE.parent
@@ -328,6 +328,14 @@ def build_tests(out_dir: Path | str, *, fuzz: bool = False) -> list[Path]:
         own = _compile_all(toolchain, [source], flags)
         built.append(_link_if_changed(toolchain, [*own, *objects], out / source.stem))
     return built
+
+
+def build_single(source: Path, output: Path) -> Path:
+    """Build one C file, which needs nothing of the others, to a static program."""
+    toolchain = host_toolchain()
+    output.parent.mkdir(parents=True, exist_ok=True)
+    toolchain.link(_compile_all(toolchain, [source], RELEASE_FLAGS), output)
+    return output
 
 
 def write_launcher(out_dir: Path | str, interpreter: str) -> Path:
