@@ -87,14 +87,17 @@ def cpuset_writes(hierarchy: Hierarchy, path: str, read: Reader) -> list[Ancesto
     return writes
 
 
-def subtree_writes(hierarchy: Hierarchy, path: str, needed: Sequence[str], read: Reader) -> list[AncestorWrite]:
+def subtree_writes(
+    hierarchy: Hierarchy, path: str, needed: Sequence[str], read: Reader, *, for_statistics: bool = False
+) -> list[AncestorWrite]:
     """v2: the controllers to enable in each group above ``path``, from the top down, one per write.
 
     One per write, since the kernel takes all of a write or nothing of it. Enabled are ``needed`` (by limits) and,
-    where it works, all others that the mount offers, for statistics. What a group has already is not written:
-    the top of a delegated tree usually is not ours to write to.
+    ``for_statistics``, all others that the mount offers, where that works; on a hybrid host v1 has the statistics,
+    and groups above are best left as they are. What a group has already is not written: the top of a delegated
+    tree usually is not ours to write to.
     """
-    optional = [name for name in hierarchy.controllers if name not in needed]
+    optional = [name for name in hierarchy.controllers if name not in needed] if for_statistics else []
     writes: list[AncestorWrite] = []
     for directory in directories_to(hierarchy, path)[:-1]:
         enabled = (read(f"{directory}/cgroup.subtree_control") or "").split()

@@ -51,12 +51,20 @@ def test_cpuset_of_others_is_left_alone() -> None:
 
 def test_controllers_are_enabled_from_the_top_down() -> None:
     """Needed ones first, one per write, in every group above the container's."""
-    assert subtree_writes(UNIFIED, "/a/b", ["memory"], reader({"/cg/cgroup.subtree_control": "memory cpu\n"})) == [
+    read = reader({"/cg/cgroup.subtree_control": "memory cpu\n"})
+    assert subtree_writes(UNIFIED, "/a/b", ["memory"], read, for_statistics=True) == [
         AncestorWrite("/cg", "cgroup.subtree_control", "+pids", controller="pids", is_needed=False),
         AncestorWrite("/cg/a", "cgroup.subtree_control", "+memory", controller="memory", is_needed=True),
         AncestorWrite("/cg/a", "cgroup.subtree_control", "+cpu", controller="cpu", is_needed=False),
         AncestorWrite("/cg/a", "cgroup.subtree_control", "+pids", controller="pids", is_needed=False),
     ]
+
+
+def test_only_needed_controllers_are_enabled_on_hybrid_hosts() -> None:
+    """v1 has the statistics there, and the groups above belong to the host."""
+    read = reader({"/cg/cgroup.subtree_control": ""})
+    assert [w.value for w in subtree_writes(UNIFIED, "/a", ["memory"], read)] == ["+memory"]
+    assert subtree_writes(UNIFIED, "/a/b", [], read) == []
 
 
 def test_nothing_is_enabled_in_the_containers_own_group() -> None:

@@ -186,7 +186,8 @@ def decided(rules: list[tuple[bool, str, int, int, str]], kind: str, major: int,
 
 def v1_allows(writes: list[LimitWrite], kind: str, major: int, minor: int, access: str) -> bool:
     """What a v1 kernel makes of the writes: exact removal, and an access must fit one entry (devices.rst)."""
-    default, exceptions = True, {}
+    default = True
+    exceptions: dict[tuple[str, ...], str] = {}
     for write in writes:
         allow = write.file == "devices.allow"
         if write.value == "a":
