@@ -94,16 +94,18 @@ class Toolchain:
         scratch = output.with_name(f".{output.name}.{os.getpid()}")
         names = [str(item) for item in objects]
         try:
-            _run([*self.command, *self.link_before, *names, *self.link_after, "-o", str(scratch)])
+            command = [*self.command, *self.link_before, *names, *self.link_after, "-o", str(scratch)]
+            _run(command, f"link {output.name} with {self.name}")
             scratch.replace(output)
         finally:
             scratch.unlink(missing_ok=True)
 
 
-def _run(command: list[str]) -> str:
+def _run(command: list[str], shown: str = "") -> str:
+    """Run a tool and return what it printed. ``shown`` stands for a command too long to read."""
     result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if result.returncode != 0:
-        raise BuildError(f"{' '.join(command)}:\n{result.stderr.strip() or result.stdout.strip()}")
+        raise BuildError(f"{shown or ' '.join(command)}:\n{result.stderr.strip() or result.stdout.strip()}")
     return result.stdout.strip()
 
 

@@ -70,7 +70,10 @@ virtual_environment() {
         exit 1
     }
     stamp=.venv/.setup-$1
-    wanted=$(cat pyproject.toml tools/setup.sh | cksum)
+    set -- $("$python" tools/requirements.py "$1")
+    # Without a compiler on the machine, the compiler comes from PyPI.
+    have_compiler || set -- "$@" 'ziglang<0.18'
+    wanted="$python $*"
     if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
         return
     fi
@@ -78,9 +81,6 @@ virtual_environment() {
         say "making .venv with $python"
         "$python" -m venv .venv
     }
-    set -- $("$python" tools/requirements.py "$1")
-    # Without a compiler on the machine, the compiler comes from PyPI.
-    have_compiler || set -- "$@" 'ziglang<0.18'
     say "installing into .venv: $*"
     .venv/bin/pip install --quiet --disable-pip-version-check "$@"
     echo "$wanted" >"$stamp"
