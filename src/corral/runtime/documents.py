@@ -29,9 +29,7 @@ def hook_state(container_id: str, status: str, bundle: str, annotations: dict[st
     return around_pid(document)
 
 
-def process_state(
-    container_id: str, bundle: str, annotations: dict[str, str], *, metadata: str
-) -> tuple[str, str]:
+def process_state(container_id: str, bundle: str, annotations: dict[str, str], *, metadata: str) -> tuple[str, str]:
     """containerProcessState for a seccomp agent; the container is being created, its process is the init."""
     state: dict[str, object] = {
         "ociVersion": SPEC_VERSION,

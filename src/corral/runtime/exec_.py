@@ -112,7 +112,9 @@ def _read_json(path: str) -> Any:  # noqa: ANN401 -- unchecked JSON, validated b
             return loads(file.read())
     except OSError as exc:
         raise NotFound(
-            f"read {path}: {(exc.strerror or '').lower()}", hint="--process names a file with a process object", path=path
+            f"read {path}: {(exc.strerror or '').lower()}",
+            hint="--process names a file with a process object",
+            path=path,
         ) from exc
 
 

@@ -10,13 +10,13 @@ from corral.cgroup.limits import compile_limits
 from corral.cgroup.location import CGROUPFS, CgroupfsLocation, Placement, parse_cgroups_path, place
 from corral.cgroup.member import Member
 from corral.errors import Unsupported
-from corral.runtime.plan import Plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.cgroup.layout import Hierarchy, Layout
     from corral.cgroup.writes import LimitWrite
     from corral.runtime.job import Job
+    from corral.runtime.plan import Plan
 
 # CG_DEFINE
 CGF_CPUSET = 1
@@ -79,7 +79,7 @@ def place_groups(job: Job, *, manager: str) -> Groups:
             phase="cgroup",
         )
     placement: Placement = place(location, job.host.layout)
-    members = []
+    members: list[tuple[int, Hierarchy, str]] = []
     for hierarchy, path in zip(job.host.layout.hierarchies, placement.paths, strict=True):
         if path is not None:
             members.append((len(members), hierarchy, path))
@@ -120,9 +120,7 @@ def compile_groups(job: Job) -> None:
             flags |= MAKE_ABSENT_IS_FINE
         plan.front("CG_MAKE", number, flags, enable_of[number], pointer="linux.cgroupsPath")
     for number, write in groups.writes:
-        plan.front(
-            "CG_WRITE", number, write.file, write.value, 1 if write.is_optional else 0, pointer=write.pointer
-        )
+        plan.front("CG_WRITE", number, write.file, write.value, 1 if write.is_optional else 0, pointer=write.pointer)
     if groups.device_program is not None:
         hierarchy_index, program = groups.device_program
         group = groups.id_of(hierarchy_index)

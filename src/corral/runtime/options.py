@@ -229,7 +229,9 @@ def _take_one(
     where = f"{command}: " if command else ""
     kind = flags.get(name)
     if kind is None:
-        raise InvalidArgument(f"{where}unknown flag {word!r}", hint=f"`corral-runtime {command} --help` lists the flags")
+        raise InvalidArgument(
+            f"{where}unknown flag {word!r}", hint=f"`corral-runtime {command} --help` lists the flags"
+        )
     if kind == FLAG:
         if equals and value not in ("true", "false", "1", "0"):
             raise InvalidArgument(f"{where}flag --{name}: {value!r} is neither true nor false")

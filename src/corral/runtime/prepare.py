@@ -23,7 +23,6 @@ from corral.runtime.wire import encode
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.oci.spec import Spec
-    from corral.runtime.host import Host
     from corral.runtime.options import CommandLine
     from corral.runtime.record import Reservation
 

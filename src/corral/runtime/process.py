@@ -161,7 +161,7 @@ def _credentials(plan: Plan, process: Process, host: Host, identity: Identity, w
 
 
 def _needs_admin_later(process: Process, identity: Identity) -> bool:
-    """seccomp(2) without no_new_privs wants CAP_SYS_ADMIN, and comes last, so that the filter need not allow us much."""
+    """seccomp(2) without no_new_privs wants CAP_SYS_ADMIN; it comes last, so that it need not allow us much."""
     seccomp = identity.seccomp
     return seccomp is not None and not seccomp.has_notify and not process.get("noNewPrivileges")
 

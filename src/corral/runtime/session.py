@@ -153,16 +153,15 @@ class Session:
         """Message NUL hint if the kernel does not have what was asked for, else ""."""
         writes = [write for _, write in prepared.job.groups.writes]
         reads = [n for n, step in enumerate(prepared.job.plan) if step.op == "CG_READ"]
-        texts: list[str | None] = []
         following = iter(reads)
-        for write in writes:
-            texts.append(self._readbacks.get(next(following)) if write.read_file else "")
+        texts = [self._readbacks.get(next(following)) if write.read_file else "" for write in writes]
         refused = judge_all(writes, texts)
         if not refused:
             return ""
         write, reason = refused[0]
         place = f" (config {write.pointer})" if write.pointer else ""
-        return f"check {write.file} of the container's cgroup{place}: {reason}\0the limit is not in force, so nothing was started"
+        hint = "the limit is not in force, so nothing was started"
+        return f"check {write.file} of the container's cgroup{place}: {reason}\0{hint}"
 
     def _record_fates(self, prepared: Prepared) -> None:
         groups = prepared.state["cgroups"]

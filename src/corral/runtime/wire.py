@@ -64,9 +64,7 @@ def encode(plan: Plan) -> bytes:
     for step in plan.steps:
         number, signature, _ = STEPS[step.op]
         pointer = data.put(_bytes(step.pointer, "pointer"))
-        values = [
-            _argument(data, kind, value, step.op) for kind, value in zip(signature, step.args, strict=True)
-        ]
+        values = [_argument(data, kind, value, step.op) for kind, value in zip(signature, step.args, strict=True)]
         out.append(_STEP.pack(number, step.actor, step.flags, pointer))
         out.append(struct.pack(f"<{len(values)}Q", *values))
     steps = b"".join(out)
