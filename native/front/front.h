@@ -22,6 +22,7 @@ struct invocation {
     bool log_json, debug;
     const char *command;     /* "create", or NULL */
     int args;                /* index in argv of the first word after the command */
+    bool root_given;         /* --root was there */
     bool unknown_global;     /* a global option that only Python knows was seen before the command */
     char root[PATH_MAX];     /* the state root, from --root or the default */
 };
@@ -46,6 +47,13 @@ bool log_error_written(void);
 int exec_python(const struct invocation *inv);
 /* The interpreter and the launcher beside this executable, checked for ownership. 0, or -errno after log_error. */
 int find_planner(char interpreter[PATH_MAX], char launcher[PATH_MAX]);
+
+/* ---- this executable (selfexec.c) ------------------------------------------------------------------------------ */
+void find_self(void);
+/* Its path, "" if /proc is not there; also after become_copy(). */
+const char *self_path(void);
+/* Starts the program again from a sealed copy; returns 0 in the copy, or -errno after log_error. */
+int become_copy(const struct invocation *inv);
 
 /* ---- commands; each returns the exit code --------------------------------------------------------------------- */
 int cmd_launch(const struct invocation *inv); /* create, run, exec: launch.c */

@@ -1,0 +1,69 @@
+/* corral-runtime: the command that podman, containerd and the others start. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "front/front.h"
+
+#define SPEC_VERSION "1.3.0"
+#ifndef CORRAL_COMMIT
+#define CORRAL_COMMIT "unknown"
+#endif
+
+static const struct {
+    const char *name;
+    int (*run)(const struct invocation *inv);
+    bool enters; /* it goes into containers: only as a private copy of itself */
+} commands[] = {
+    {"create", cmd_launch, true}, {"run", cmd_launch, true},   {"exec", cmd_launch, true},   {"start", cmd_start, false},
+    {"state", cmd_state, false},  {"kill", cmd_kill, false},   {"delete", cmd_delete, false},
+};
+
+/* Descriptors 0 to 2 must be taken: what is opened later would become the container's stdin otherwise. */
+static void fill_standard_streams(void) {
+    int fd;
+    for (fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd == 0 ? O_RDONLY : O_WRONLY) != fd)
+            _exit(1);
+}
+
+static bool asks_for_version(const struct invocation *inv) {
+    for (int i = 1; i < inv->argc && (!inv->command || i < inv->args - 1); i++)
+        if (strcmp(inv->argv[i], "--version") == 0 || strcmp(inv->argv[i], "-v") == 0 ||
+            strcmp(inv->argv[i], "-version") == 0)
+            return true;
+    return inv->command && strcmp(inv->command, "version") == 0;
+}
+
+static bool asks_for_help(const struct invocation *inv) {
+    for (int i = 1; i < inv->argc && (!inv->command || i < inv->args - 1); i++)
+        if (strcmp(inv->argv[i], "--help") == 0 || strcmp(inv->argv[i], "-h") == 0)
+            return true;
+    return !inv->command;
+}
+
+int main(int argc, char **argv) {
+    static struct invocation inv;
+    fill_standard_streams();
+    invocation_parse(&inv, argc, argv);
+    log_setup(&inv);
+    find_self();
+    if (asks_for_version(&inv)) {
+        say(1, "corral-runtime version " CORRAL_VERSION "\ncommit: " CORRAL_COMMIT "\nspec: " SPEC_VERSION "\n");
+        return 0;
+    }
+    if (inv.unknown_global || asks_for_help(&inv))
+        return exec_python(&inv);
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (strcmp(inv.command, commands[i].name) != 0)
+            continue;
+        if (commands[i].enters && become_copy(&inv) < 0)
+            return 1;
+        const char *points = getenv("CORRAL_FAILPOINT");
+        if (points && failpoints_parse(points) < 0) {
+            log_error("read CORRAL_FAILPOINT: invalid argument", "ACTOR:STEP[:N][:after]:(errno=N|kill|stop)");
+            return 1;
+        }
+        return commands[i].run(&inv);
+    }
+    return exec_python(&inv);
+}
