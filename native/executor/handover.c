@@ -33,7 +33,7 @@ int step_sync(struct context *c, const struct step *s) {
 }
 
 static int give(struct context *c, const struct step *s, uint32_t kind) {
-    struct message head = {.kind = kind, .step = s->index};
+    struct message_head head = {.kind = kind, .step = s->index};
     int fd = slot_get(c, s->arg[0].num);
     if (fd < 0)
         return fd;

@@ -13,7 +13,7 @@
 
 struct peer_failure peer_failure;
 
-int message_send(int sock, const struct message *head, const void *bytes, size_t len, int fd) {
+int message_send(int sock, const struct message_head *head, const void *bytes, size_t len, int fd) {
     uint32_t words[4] = {head->kind, head->step, (uint32_t)head->error, head->value};
     struct iovec iov[2] = {{words, sizeof(words)}, {(void *)(uintptr_t)bytes, len}};
     union {
@@ -37,7 +37,7 @@ int message_send(int sock, const struct message *head, const void *bytes, size_t
 }
 
 int message_tell(int sock, uint32_t kind, uint32_t step, int32_t error, uint32_t value) {
-    struct message head = {.kind = kind, .step = step, .error = error, .value = value};
+    struct message_head head = {.kind = kind, .step = step, .error = error, .value = value};
     return message_send(sock, &head, NULL, 0, -1);
 }
 
@@ -174,7 +174,7 @@ int peer_expect(struct context *c, uint32_t kind, unsigned step, struct message 
 }
 
 void event_send(struct context *c, uint32_t kind, uint32_t step, int error, uint32_t value, const void *bytes, size_t len) {
-    struct message head = {.kind = kind, .step = step, .error = error, .value = value};
+    struct message_head head = {.kind = kind, .step = step, .error = error, .value = value};
     if (c->planner >= 0)
         (void)message_send(c->planner, &head, bytes, len < MSG_BYTES ? len : MSG_BYTES, -1);
 }

@@ -34,7 +34,7 @@ int detail(struct context *c, int err, const char *format, ...) {
 
 void warning(struct context *c, const char *format, ...) {
     char text[DETAIL_MAX];
-    struct message head = {.kind = MSG_WARNING};
+    struct message_head head = {.kind = MSG_WARNING};
     va_list args;
     va_start(args, format);
     size_t n = fmt_list(text, sizeof(text), format, args);
@@ -136,7 +136,7 @@ _Noreturn void run_child(struct context *c, unsigned first) {
     int r = run_actor(c, first, &failed);
     if (r == 0)
         _exit(c->actor == ACTOR_STAGE ? 0 : 1);
-    struct message head = {
+    struct message_head head = {
         .kind = MSG_FAIL, .step = failed, .error = r, .value = c->actor == ACTOR_INIT};
     (void)message_send(c->peer, &head, c->detail, strlen(c->detail), -1);
     if (start_connection >= 0) {

@@ -13,9 +13,14 @@ enum message_kind {
     MSG_PLAN_WARNING = 54,
 };
 
-#define MSG_BYTES 4096     /* between front and children, and front to planner */
-#define MSG_BYTES_MAX 65536 /* planner to front (TEXT) */
+#define MSG_BYTES 65536 /* a packet is no longer than this after its head */
 #define MSG_FDS 3
+
+struct message_head {
+    uint32_t kind, step;
+    int32_t error;
+    uint32_t value;
+};
 
 struct message {
     uint32_t kind, step;
@@ -27,7 +32,7 @@ struct message {
 };
 
 /* Sends one packet; fd < 0: none. Never raises SIGPIPE. Returns 0 or -errno (-EPIPE: the other end is gone). */
-int message_send(int sock, const struct message *head, const void *bytes, size_t len, int fd);
+int message_send(int sock, const struct message_head *head, const void *bytes, size_t len, int fd);
 /* Shorthand for what carries numbers only. */
 int message_tell(int sock, uint32_t kind, uint32_t step, int32_t error, uint32_t value);
 /* Receives one packet within timeout_ms (-1: no limit). 1 = got one, 0 = the other end closed, or -errno
@@ -103,6 +108,8 @@ extern int proc_mounted;
 int proc_open(struct context *c, const char *path, int flags);
 
 /* ---- births (spawn.c) ---------------------------------------------------------------------------------------- */
+/* Default action for every signal, none blocked: for whatever is born or executed. */
+void reset_signals(void);
 /* Reaps stage and init of this context and whatever else was born; kills init first. Bounded. */
 void reap_children(struct context *c);
 /* START_LISTEN's slots: the front's copies are closed after the birth, so that only init holds them. */

@@ -49,7 +49,7 @@ static void close_others(struct context *c) {
 
 /* Kernel ABI of rt_sigaction: libc's own refuses the two signals that it keeps for itself, and a shared handler of
  * the caller must not survive in any of them. SIG_IGN survives exec, so all are reset. */
-static void reset_signals(void) {
+void reset_signals(void) {
     struct {
         void (*handler)(int);
         unsigned long flags;
