@@ -152,17 +152,18 @@ int step_pidfd_send(struct context *c, const struct step *s) {
 
 int step_seccomp_send(struct context *c, const struct step *s) {
     static char text[65536];
-    int notify = slot_get(c, s->arg[3].num);
+    int notify = slot_get(c, s->arg[4].num);
     if (notify < 0)
         return notify;
     cleanup_fd int sock = connect_unix(s->arg[0].ptr, SOCK_STREAM);
     if (sock < 0)
         return detail(c, sock, "connect to '%s'", s->arg[0].ptr);
-    size_t n = fmt(text, sizeof(text), "%s%d%s", s->arg[1].ptr, c->init_pid, s->arg[2].ptr);
+    size_t n = fmt(text, sizeof(text), "%s%d%s%d%s", s->arg[1].ptr, c->init_pid, s->arg[2].ptr, c->init_pid,
+                   s->arg[3].ptr);
     if (n + 1 >= sizeof(text))
         return detail(c, -E2BIG, "the state for '%s'", s->arg[0].ptr);
     int r = send_fd(sock, text, n, notify);
-    close_fd(&c->slot[s->arg[3].num]);
+    close_fd(&c->slot[s->arg[4].num]);
     return r < 0 ? detail(c, r, "send to '%s'", s->arg[0].ptr) : 0;
 }
 

@@ -207,12 +207,10 @@ def _compile_handover(job: Job) -> None:
     plan, options = job.plan, job.options
     if job.seccomp is not None and job.seccomp.has_notify:
         seccomp = job.spec["linux"]["seccomp"]
-        head, tail = process_state(
+        pieces = process_state(
             job.container_id, job.bundle, job.annotations, metadata=seccomp.get("listenerMetadata", "")
         )
-        plan.front(
-            "SECCOMP_SEND", seccomp["listenerPath"], head, tail, SLOT_SECCOMP, pointer="linux.seccomp.listenerPath"
-        )
+        plan.front("SECCOMP_SEND", seccomp["listenerPath"], *pieces, SLOT_SECCOMP, pointer="linux.seccomp.listenerPath")
     plan.front("COMMIT", 0)
     if options.pid_file:
         plan.front("PID_FILE", options.pid_file)

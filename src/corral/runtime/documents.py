@@ -13,32 +13,31 @@ SPEC_VERSION = "1.3.0"
 
 def around_pid(document: dict[str, object]) -> tuple[str, str]:
     """``document`` as JSON, cut where its (last) member ``pid`` has the value 0."""
-    head, found, tail = dumps(document).rpartition('"pid":0')
-    assert found, "the document has no pid to fill in"
+    head, _, tail = dumps(document).rpartition('"pid":0')
     return head + '"pid":', tail
 
 
 def hook_state(container_id: str, status: str, bundle: str, annotations: dict[str, str]) -> tuple[str, str]:
     """The state as a hook reads it."""
-    document: dict[str, object] = {"ociVersion": SPEC_VERSION, "id": container_id, "status": status}
-    document["bundle"] = bundle
+    return around_pid(_state(container_id, status, bundle, annotations))
+
+
+def _state(container_id: str, status: str, bundle: str, annotations: dict[str, str]) -> dict[str, object]:
+    document: dict[str, object] = {"ociVersion": SPEC_VERSION, "id": container_id, "status": status, "bundle": bundle}
     if annotations:
         document["annotations"] = annotations
     # Last, so that nothing in an annotation can be taken for it.
     document["pid"] = 0
-    return around_pid(document)
+    return document
 
 
-def process_state(container_id: str, bundle: str, annotations: dict[str, str], *, metadata: str) -> tuple[str, str]:
-    """containerProcessState for a seccomp agent; the container is being created, its process is the init."""
-    state: dict[str, object] = {
-        "ociVersion": SPEC_VERSION,
-        "id": container_id,
-        "status": "creating",
-        "bundle": bundle,
-        "annotations": annotations,
-    }
+def process_state(
+    container_id: str, bundle: str, annotations: dict[str, str], *, metadata: str
+) -> tuple[str, str, str]:
+    """containerProcessState for a seccomp agent, around the pid of the state and that of the process: both init's."""
     document: dict[str, object] = {"ociVersion": SPEC_VERSION, "fds": ["seccompFd"], "metadata": metadata}
-    document["state"] = state
+    document["state"] = _state(container_id, "creating", bundle, annotations)
     document["pid"] = 0
-    return around_pid(document)
+    text, tail = around_pid(document)
+    head, _, mid = text.rpartition('"pid":0')
+    return head + '"pid":', mid, tail

@@ -10,10 +10,20 @@ import os
 from corral.errors import Unsupported
 from corral.linux.idmap import format_map
 from corral.oci.mount_options import (
+    MOUNT_ATTR_NOATIME,
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NODIRATIME,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_NOSYMFOLLOW,
+    MOUNT_ATTR_RDONLY,
     MS_BIND,
+    MS_NOATIME,
     MS_NODEV,
+    MS_NODIRATIME,
     MS_NOEXEC,
     MS_NOSUID,
+    MS_NOSYMFOLLOW,
     MS_RDONLY,
     MS_REC,
     MS_REMOUNT,
@@ -36,6 +46,18 @@ OPT_FILE = 2
 OPT_KERNEL_FS = 16
 OPT_READONLY_LATER = 32
 OPT_SKIP_MISSING = 128
+# The upper half of BIND's options: the attributes that the config clears in words ("rw", "dev" ...), so that a bind
+# in a user namespace knows them from those it merely does not mention, which the source may have locked.
+OPT_CLEARED_SHIFT = 32
+_CLEARED = (
+    (MS_RDONLY, MOUNT_ATTR_RDONLY),
+    (MS_NOSUID, MOUNT_ATTR_NOSUID),
+    (MS_NODEV, MOUNT_ATTR_NODEV),
+    (MS_NOEXEC, MOUNT_ATTR_NOEXEC),
+    (MS_NOATIME, MOUNT_ATTR_NOATIME),
+    (MS_NODIRATIME, MOUNT_ATTR_NODIRATIME),
+    (MS_NOSYMFOLLOW, MOUNT_ATTR_NOSYMFOLLOW),
+)
 
 ROOTFS_NO_BIND = 1
 
@@ -221,10 +243,18 @@ def _compile_bind(job: Job, pointer: str, mount: Mount, options: MountOptions, t
         options.attr_set,
         options.attr_clear,
         propagation,
-        0,
+        _cleared(options) << OPT_CLEARED_SHIFT,
         slot,
         pointer=pointer,
     )
+
+
+def _cleared(options: MountOptions) -> int:
+    attributes = 0
+    for flag, attribute in _CLEARED:
+        if options.flags_cleared & flag:
+            attributes |= attribute
+    return attributes
 
 
 def _pass_tree(job: Job, pointer: str, source: str, options: MountOptions) -> int:

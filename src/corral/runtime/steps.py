@@ -41,7 +41,7 @@ STEPS: dict[str, tuple[int, str, str]] = {
     "CONSOLE_CONNECT": (53, "si", "connect to the console socket {0}"),
     "PIDFD_SEND": (54, "s", "send the pidfd to {0}"),
     "CONSOLE_SEND": (55, "ii", "send the console to its socket"),
-    "SECCOMP_SEND": (56, "sssi", "send the seccomp listener to {0}"),
+    "SECCOMP_SEND": (56, "ssssi", "send the seccomp listener to {0}"),
     "NOTIFY_LISTEN": (57, "s", "open the notify socket {0}"),
     "NOTIFY_RELAY": (58, "ss", "relay the container's readiness to {1}"),
     "FRONT_MODE": (59, "ii", "set the front's mode"),
