@@ -67,7 +67,13 @@ def is_zombie(pid: int) -> bool:
 
 
 class Children:
-    """Starts processes and reaps orphans; owns one background thread."""
+    """Starts processes and reaps orphans; owns one background thread.
+
+    `reaping` is off between the caller tests: other suites in the same session wait for
+    orphans of their own.
+    """
+
+    reaping = True
 
     def __init__(self) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -94,6 +100,8 @@ class Children:
     def _reap_orphans(self) -> None:
         # An orphan that stays a zombie looks alive to `podman` (kill(pid, 0) works), so reap at once.
         while not self._stopped.wait(TICK_S):
+            if not self.reaping:
+                continue
             with self._lock:
                 for pid in children_of(os.getpid()):
                     if pid not in self._known and is_zombie(pid):

@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +31,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         parser.addoption("--runtime", default=None, help="path of the OCI runtime that the tests drive")
     except ValueError:
         pass  # another suite in the same run has declared it
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Reap orphans while a caller test is set up and runs."""
+    Children.reaping = True
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown() -> Generator[None, None, None]:
+    """Leave the orphans of other suites to them."""
+    try:
+        yield
+    finally:
+        Children.reaping = False
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +112,7 @@ def new_sandbox(children: Children, base: Path, runtime_path: Path) -> Iterator[
         return sandbox, RuntimeUnderTest(sandbox, runtime_path)
 
     yield make
+    Children.reaping = True
     complaints = [complaint for sandbox in opened for complaint in sandbox.close()]
     stop_helpers()
     assert complaints == []

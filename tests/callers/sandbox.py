@@ -203,10 +203,11 @@ class Sandbox:
 
     def assert_no_leaks(self) -> None:
         """AssertionError if anything stays beyond the baseline; waits for what is on its way out."""
-        pause_until = time.monotonic() + 10
-        while self.leaks() and time.monotonic() < pause_until:
-            select.select([], [], [], 0.05)
+        deadline = time.monotonic() + 10
         leaks = self.leaks()
+        while leaks and time.monotonic() < deadline:
+            select.select([], [], [], 0.05)
+            leaks = self.leaks()
         assert leaks == [], "left behind:\n" + "\n".join(leaks)
 
     def close(self) -> list[str]:
