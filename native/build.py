@@ -207,7 +207,8 @@ def cross_toolchain(target: str) -> Toolchain:
         _run([*command, "--version"])
     except BuildError as error:
         raise BuildError("find a C compiler: neither musl-gcc, gcc, cc nor the ziglang package is there") from error
-    return Toolchain(f"ziglang {target}", command, (), ("-static",), LINK_FLAGS)
+    # clang does not see that musl's CMSG_NXTHDR comes from a system header.
+    return Toolchain(f"ziglang {target}", command, ("-Wno-sign-compare",), ("-static",), LINK_FLAGS)
 
 
 def host_toolchain() -> Toolchain:
@@ -230,15 +231,29 @@ def _version() -> str:
     return match.group(1)
 
 
+def _commit() -> str:
+    """The checkout's commit, or 'unknown' outside of one (an unpacked source archive)."""
+    if not (ROOT / ".git").exists():
+        return "unknown"
+    try:
+        return _run(["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"])
+    except (BuildError, OSError):
+        return "unknown"
+
+
 def _compiler_identity(toolchain: Toolchain) -> str:
     return _run([*toolchain.command, "--version"])
 
 
 def _object_for(toolchain: Toolchain, source: Path, flags: Flags, base: str) -> Path:
     """Return the object of ``source``, compiled now or found under its digest."""
+    text = source.read_bytes()
+    if b"CORRAL_COMMIT" in text:
+        # Only where it is used: a new commit must not compile everything anew.
+        flags = (*flags, f'-DCORRAL_COMMIT="{_commit()}"')
     digest = hashlib.sha256(base.encode())
     digest.update(repr((str(source.relative_to(ROOT)), flags)).encode())
-    digest.update(source.read_bytes())
+    digest.update(text)
     output = OBJECT_STORE / f"{source.stem}-{digest.hexdigest()[:24]}.o"
     if not output.exists():
         scratch = output.with_suffix(f".{os.getpid()}.tmp.o")
