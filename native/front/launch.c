@@ -177,8 +177,13 @@ static int run_plan(struct context *c, struct answer *answer) {
     if (r < 0)
         return fail(c, answer, (struct failure){failed, r, c->detail});
     c->planner = -1;
-    planner_end(answer);
-    return foreground ? stay(c, console_slot(c->plan)) : 0;
+    if (!foreground) {
+        planner_end(answer);
+        return 0;
+    }
+    /* It ends on its own time; whoever waits for the container reaps it. */
+    close_fd(&answer->sock);
+    return stay(c, console_slot(c->plan));
 }
 
 int cmd_launch(const struct invocation *inv) {

@@ -79,17 +79,14 @@ static int spawn_cold(struct answer *ret) {
 }
 
 void planner_end(struct answer *answer) {
-    int64_t end = now_ms() + END_MS;
     close_fd(&answer->sock);
-    while (answer->cold > 0) {
-        pid_t r = waitpid(answer->cold, NULL, WNOHANG);
-        if (r != 0)
-            answer->cold = 0;
-        else if (now_ms() > end)
-            kill(answer->cold, SIGKILL);
-        else
-            sleep_ms(1);
-    }
+    if (answer->cold <= 0)
+        return;
+    cleanup_fd int pidfd = sys_pidfd_open(answer->cold, 0);
+    if (pidfd >= 0 && wait_readable(pidfd, END_MS) == 0)
+        kill(answer->cold, SIGKILL);
+    (void)wait_pid(answer->cold, NULL);
+    answer->cold = 0;
 }
 
 /* ---- what it answers ------------------------------------------------------------------------------------------- */
