@@ -153,7 +153,14 @@ def compile_block_io(asked: dict[str, Any], host: Host, hierarchy: Hierarchy) ->
         if weight and check_weight(weight, f"{pointer}.{key}", host):
             for name in names:
                 host.out.writes.append(
-                    _blkio(hierarchy, name, str(weight), f"{pointer}.{key}", ("default", weight), f"blkio {key}")
+                    _blkio(
+                        hierarchy,
+                        name,
+                        str(weight),
+                        pointer=f"{pointer}.{key}",
+                        expect=("default", weight),
+                        one_of=f"blkio {key}",
+                    )
                 )
     for at, entry in enumerate(asked.get("weightDevice", ())):
         device = f"{entry.get('major', 0)}:{entry.get('minor', 0)}"
@@ -164,7 +171,14 @@ def compile_block_io(asked: dict[str, Any], host: Host, hierarchy: Hierarchy) ->
                 value = f"{device} {weight}"
                 for name in names:
                     host.out.writes.append(
-                        _blkio(hierarchy, name, value, f"{place}.{key}", ("line", value), f"{place} {key}")
+                        _blkio(
+                            hierarchy,
+                            name,
+                            value,
+                            pointer=f"{place}.{key}",
+                            expect=("line", value),
+                            one_of=f"{place} {key}",
+                        )
                     )
     for key, name in _THROTTLES:
         for at, entry in enumerate(asked.get(key, ())):
@@ -172,7 +186,7 @@ def compile_block_io(asked: dict[str, Any], host: Host, hierarchy: Hierarchy) ->
             value = f"{device} {rate}"
             # Rate 0 takes the rule away.
             expect: Expect = ("line", value) if rate else ("no_line", device)
-            host.out.writes.append(_blkio(hierarchy, name, value, f"{pointer}.{key}[{at}].rate", expect, ""))
+            host.out.writes.append(_blkio(hierarchy, name, value, pointer=f"{pointer}.{key}[{at}].rate", expect=expect))
 
 
 _WEIGHT_FILES = ("blkio.bfq.weight", "blkio.weight")
@@ -262,7 +276,9 @@ def _integer(
     )
 
 
-def _blkio(hierarchy: Hierarchy, file: str, value: str, pointer: str, expect: Expect, one_of: str) -> LimitWrite:
+def _blkio(
+    hierarchy: Hierarchy, file: str, value: str, *, pointer: str, expect: Expect, one_of: str = ""
+) -> LimitWrite:
     return LimitWrite(hierarchy.index, "blkio", file, value, pointer=pointer, expect=expect, one_of=one_of)
 
 

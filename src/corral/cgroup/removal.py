@@ -24,6 +24,8 @@ __all__ = ["Pending", "RemovalResult", "Survivor", "remove_group", "remove_paren
 
 # Of a group with ever so many processes, the first tell enough.
 _SURVIVORS_SHOWN = 32
+# No errno: rmdir may say ENOENT of a directory that is still there (a race, an odd file system).
+_GONE = -1
 
 
 class Survivor:
@@ -106,7 +108,7 @@ def remove_parents(members: Sequence[Member], *, rmdir: Rmdir = _rmdir) -> Remov
         number = _try_member(member, rmdir, walk=False)
         if number == 0:
             result.removed.append(member.directory)
-        elif number == errno.ENOENT:
+        elif number == _GONE:
             result.missing.append(member.directory)
     return result
 
@@ -118,11 +120,11 @@ def _remove_member(member: Member, until: float, result: RemovalResult, *, proc:
         if number == 0:
             result.removed.append(member.directory)
             return
-        if number == errno.ENOENT:
+        if number == _GONE:
             result.missing.append(member.directory)
             return
         left = until - time.monotonic()
-        if number not in (errno.EBUSY, errno.ENODEV, errno.ENOTEMPTY) or left <= 0:
+        if number not in (errno.EBUSY, errno.ENODEV, errno.ENOENT, errno.ENOTEMPTY) or left <= 0:
             result.pending.append(Pending(member.directory, number, _survivors(member, proc)))
             return
         time.sleep(min(pause, left))
@@ -130,21 +132,21 @@ def _remove_member(member: Member, until: float, result: RemovalResult, *, proc:
 
 
 def _try_member(member: Member, rmdir: Rmdir, *, walk: bool = True) -> int:
-    """One try: 0 removed, ENOENT not there (or not ours any more), else the errno that keeps it."""
+    """One try: 0 removed, ``_GONE`` not there (or not ours any more), else the errno that keeps it."""
     above, _, name = member.path.rpartition("/")
     try:
         parent = open_beneath(member.mount_point, above or "/")
     except OSError as exc:
-        return exc.errno or errno.EIO
+        return _GONE if exc.errno == errno.ENOENT else exc.errno or errno.EIO
     try:
         inode = _inode(parent, name)
         if inode is None or (member.inode and inode != member.inode):
-            return errno.ENOENT
+            return _GONE
         number = _try_rmdir(rmdir, name, parent)
         if walk and number in (errno.EBUSY, errno.ENOTEMPTY) and _remove_below(name, parent, rmdir):
             number = _try_rmdir(rmdir, name, parent)
         if number and _inode(parent, name) is None:
-            return errno.ENOENT
+            return _GONE
         return number
     finally:
         os.close(parent)
