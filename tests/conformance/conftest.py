@@ -110,7 +110,7 @@ def directory(workspace: Path) -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def _leak_check(directory: Path, _demands: None) -> Iterator[None]:
     """After each test: no new cgroup, mount, process, state or descriptor."""
-    before = leaks.take_snapshot()
+    before = leaks.take_snapshot(harness.id_prefix())
     yield
     found = leaks.find_leaks(before, harness.id_prefix(), directory)
     assert found == [], "\n".join(["left behind:", *found])

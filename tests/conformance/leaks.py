@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,11 +23,12 @@ class Snapshot:
 
     descriptors: frozenset[str]
     children: frozenset[int]
+    groups: frozenset[Path]
 
 
-def take_snapshot() -> Snapshot:
-    """Look at this process now."""
-    return Snapshot(frozenset(_descriptors()), frozenset(_children()))
+def take_snapshot(prefix: str) -> Snapshot:
+    """Look at this process now, and at the cgroups that bear `prefix`."""
+    return Snapshot(frozenset(_descriptors()), frozenset(_children()), frozenset(cgroups.find(prefix)))
 
 
 def find_leaks(before: Snapshot, prefix: str, directory: Path) -> list[str]:
@@ -33,17 +36,13 @@ def find_leaks(before: Snapshot, prefix: str, directory: Path) -> list[str]:
 
     Zombies that were adopted by this process are reaped, living ones are reported and killed.
     """
-    leaks = [f"cgroup {path}" for path in cgroups.find(prefix) if _is_container_group(path)]
+    leaks = [f"cgroup {path}" for path in cgroups.find(prefix) if path not in before.groups]
     leaks += [f"mount {line}" for line in _mounts_below(directory, prefix)]
     leaks += [f"process {text}" for text in _processes_of(prefix, directory)]
     leaks += [f"child {pid}" for pid in _left_children(before.children)]
     leaks += [f"state {path}" for path in _state_of(prefix, directory)]
     leaks += [f"fd {text}" for text in sorted(_descriptors() - before.descriptors)]
     return leaks
-
-
-def _is_container_group(path: Path) -> bool:
-    return not path.name.startswith("corral-test-")
 
 
 def _descriptors() -> set[str]:
@@ -85,13 +84,25 @@ def _children() -> set[int]:
 
 
 def _left_children(before: frozenset[int]) -> Iterable[int]:
-    for pid in sorted(_children() - before):
-        with contextlib.suppress(ChildProcessError):
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is None:
-                yield pid
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+    left = [pid for pid in sorted(_children() - before) if not _is_reaped(pid)]
+    # Once more: the init of a pid namespace can only end after the others in it were reaped.
+    left = [pid for pid in left if not _is_reaped(pid)]
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    end = time.monotonic() + 10
+    pending = left
+    while pending and time.monotonic() < end:
+        pending = [pid for pid in pending if not _is_reaped(pid)]
+        select.select([], [], [], 0.005)
+    return left
+
+
+def _is_reaped(pid: int) -> bool:
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG) is not None
+    except ChildProcessError:
+        return True
 
 
 def _state_of(prefix: str, directory: Path) -> Iterable[Path]:

@@ -24,6 +24,8 @@ _RUNC_SINCE: dict[str, tuple[int, ...] | None] = {
     "corral-or-crun": None,
     "domainname": (1, 2),
     "exec-cgroup-check": (1, 2),
+    "exec-umask": None,
+    "exclusive-cgroup": (1, 2),
     "exec-cpu-affinity": (1, 3),
     "features-mount-options": (1, 1),
     "hostile-passwd": None,
@@ -33,6 +35,9 @@ _RUNC_SINCE: dict[str, tuple[int, ...] | None] = {
     "net-devices": (1, 4),
     "oom-score-clamp": None,
     "personality": (1, 2),
+    "poststart-after-start": (1, 4),
+    "poststart-failure": (1, 4),
+    "poststop-continues": None,
     "pidfd-socket": (1, 2),
     "locked-mount-flags": (1, 2),
     "option-defaults": (1, 2),
@@ -40,6 +45,7 @@ _RUNC_SINCE: dict[str, tuple[int, ...] | None] = {
     "scheduler": (1, 2),
     "time-namespace": (1, 2),
     "rootfs-propagation-of-the-root": None,
+    "strict-config": None,
     "tmpfs-mode-on-a-directory": (1, 2),
     "userns-path-without-mappings": (1, 2),
 }
@@ -68,7 +74,7 @@ def missing(name: str, version: tuple[int, ...], features: Iterable[str]) -> str
             since = table[feature]
             shown = ".".join(str(part) for part in version)
             if since is None:
-                return f"{name} has no {feature}"
+                return f"{name} {shown} has no {feature}"
             if version < since:
                 first = ".".join(str(part) for part in since)
                 return f"{name} {shown} has no {feature} (since {first})"
