@@ -39,6 +39,10 @@ _SYS_OPENAT2 = 437
 _SYS_BPF = {"x86_64": 321, "i686": 357, "armv7l": 386, "ppc64le": 361, "s390x": 351}
 _SYS_BPF_GENERIC = 280
 
+_SYS_SECCOMP = {"x86_64": 317, "i686": 354, "armv7l": 383, "ppc64le": 358, "s390x": 348}
+_SYS_SECCOMP_GENERIC = 277
+_SECCOMP_SET_MODE_FILTER = 1
+
 _MFD_NOEXEC_SEAL = 0x0008
 _SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW, _SEAL_WRITE = 1, 2, 4, 8
 _ALL_SEALS = _SEAL_SEAL | _SEAL_SHRINK | _SEAL_GROW | _SEAL_WRITE
@@ -55,6 +59,22 @@ def _syscall(number: int, arguments: Sequence[Any], path: str | None = None) -> 
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), path)
     return result
+
+
+def is_seccomp_flag_supported(flag: int) -> bool:
+    """Whether this kernel knows a SECCOMP_FILTER_FLAG_*. Loads nothing: the filter asked for lies at address 0.
+
+    Source: seccomp(2), "EFAULT" for an unreadable filter, "EINVAL" for unknown flags, in this order of checks.
+    """
+    import ctypes
+
+    number = _SYS_SECCOMP.get(os.uname().machine, _SYS_SECCOMP_GENERIC)
+    arguments = (ctypes.c_ulong(_SECCOMP_SET_MODE_FILTER), ctypes.c_ulong(flag), ctypes.c_void_p(None))
+    try:
+        _syscall(number, arguments)
+    except OSError as exc:
+        return exc.errno == errno.EFAULT
+    return True
 
 
 def openat2(dir_fd: int, path: str, flags: int, mode: int, resolve: int) -> int:

@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.runtime.options import CommandLine
 
+EXIT_NO_CGROUP = 3
 PLANNER_FLAG = "--planner-fd="
 
 # Commands of their own module; each has `run(line) -> int`.
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> int:
         return _dispatch(line)
     except CorralError as exc:
         _report(exc, line)
-        return 1
+        return EXIT_NO_CGROUP if exc.kind == "no-cgroup" else 1
     except BrokenPipeError:
         return 1
     except KeyboardInterrupt:

@@ -214,6 +214,11 @@ class Record:
         """Its first process lives, whether started yet or not."""
         return self.pid != 0
 
+    @property
+    def visible_status(self) -> str:
+        """The status in the words of the runtime specification: an interrupted creation is still "creating"."""
+        return CREATING if self.status == STALE else self.status
+
     def read_config(self) -> dict[str, Any]:
         """The config.json that it was created from, normalised."""
         with open(f"{self.path}/config.json", "rb") as file:

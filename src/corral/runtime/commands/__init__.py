@@ -1,0 +1,1 @@
+"""The commands that Python runs, one module each with ``run(line) -> exit code``."""
