@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from corral import __version__
 from corral.linux.seccomp import library_version
 from corral.linux.seccomp_profile import FLAG_NEW_LISTENER
 from corral.linux.syscalls import is_seccomp_flag_supported
@@ -19,15 +20,9 @@ if TYPE_CHECKING:
 def run(line: CommandLine) -> int:
     """Print the features document of runtime-spec 1.3."""
     del line
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        own = version("corral")
-    except PackageNotFoundError:
-        own = "unknown"
     found = library_version()
     document = features(
-        version=own,
+        version=__version__,
         libseccomp_version=".".join(map(str, found)) if found else "",
         seccomp_supported_flags=_supported_flags(),
     )
