@@ -30,6 +30,8 @@ CASES: dict[str, dict[str, Any]] = {
     "cpu-most": {"cpu": {"shares": 262144}},
     "cpu-no-quota": {"cpu": {"quota": -1}},
     "cpu-idle": {"cpu": {"idle": 1, "shares": 100}},
+    "cpu-realtime": {"cpu": {"realtimeRuntime": 1000, "realtimePeriod": 500000}},
+    "kernel-tcp": {"memory": {"kernelTCP": 8 * MIB}},
     "cpuset": {"cpu": {"cpus": "0,1", "mems": "0"}},
     "pids": {"pids": {"limit": 7}},
     "pids-zero": {"pids": {"limit": 0}},
