@@ -77,6 +77,13 @@ def _file(path: str) -> Callable[[], str | None]:
     return lambda: None if Path(path).exists() else f"no {path}"
 
 
+def _disk() -> str | None:
+    numbers = os.stat("/").st_dev
+    whole = Path(f"/sys/dev/block/{os.major(numbers)}:{os.minor(numbers)}")
+    found = whole.exists() and not (whole / "partition").exists()
+    return None if found else "the root file system is not on a whole disk"
+
+
 def _blkio_weight() -> str | None:
     top = cgroups.hierarchies().get("blkio")
     names = ("blkio.weight", "blkio.bfq.weight")
@@ -97,6 +104,8 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "time-namespace": _namespace("time"),
     "apparmor": _file("/sys/kernel/security/apparmor"),
     "selinux": _file("/sys/fs/selinux"),
+    "blkio": _controller("blkio"),
+    "disk": _disk,
     "fuse": _file("/dev/fuse"),
     "resctrl": _file("/sys/fs/resctrl/schemata"),
     "cpu-burst": _file("/sys/fs/cgroup/cpu/cpu.cfs_burst_us"),

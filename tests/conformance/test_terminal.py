@@ -61,11 +61,10 @@ def test_terminal_is_the_controlling_one(runtime: Runtime, bundle: Bundle) -> No
 
 def test_foreground_terminal_has_onlcr_cleared(runtime: Runtime, bundle: Bundle) -> None:
     """Line ends are made by the caller's terminal, and not a second time by the container's."""
-    with on_own_pty(runtime, *start_foreground(bundle, "stty -a | grep -o -e '-onlcr'; echo done")) as (
-        process,
-        master,
-    ):
+    args = start_foreground(bundle, "stty -a | grep -o -e '-onlcr'; echo done; read x")
+    with on_own_pty(runtime, *args) as (process, master):
         assert "-onlcr" in read_until(master, "done")
+        os.write(master, b"\n")
         assert process.wait(30) == 0
 
 
@@ -194,7 +193,8 @@ def test_foreground_run_passes_the_terminal_through(runtime: Runtime, bundle: Bu
 def test_foreground_run_takes_over_the_size(runtime: Runtime, bundle: Bundle) -> None:
     """The container's terminal has the size of the caller's, and follows it."""
     # The first size may come a moment after the start of the program, as with runc.
-    script = "until stty size 2>/dev/null; do sleep 0.01; done; trap 'echo new:$(stty size)' WINCH; echo up; while :; do sleep 0.01; done"
+    script = "until stty size 2>/dev/null; do sleep 0.01; done; "
+    script += "trap 'echo new:$(stty size)' WINCH; echo up; while :; do sleep 0.01; done"
     args = start_foreground(bundle, script)
     with on_own_pty(runtime, *args) as (process, master):
         assert "24 80" in read_until(master, "up")
