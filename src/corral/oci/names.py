@@ -312,7 +312,7 @@ def parse_id_list(text: str, highest: int = 8191) -> list[int]:
         last = last.strip() if dash else first
         for number in (first, last):
             if not (number.isascii() and number.isdigit() and len(number) < 9):
-                raise ValueError(f"{part!r} is neither a number nor a range")
+                raise ValueError(f"{part[:40]!r} is neither a number nor a range")
         low, high = int(first), int(last)
         if low > high:
             raise ValueError(f"range {part!r} runs backwards")

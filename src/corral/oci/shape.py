@@ -106,6 +106,13 @@ def quote(value: object) -> str:
     return repr(value)
 
 
+def member_of(pointer: str, name: str) -> str:
+    """The pointer to a member with a free name, ``linux.sysctl["net.x"]``; on one line, whatever the name."""
+    if len(name) <= 80 and name.isprintable():
+        return f'{pointer}["{name}"]'
+    return f"{pointer}[{quote(name)}]"
+
+
 def _describe(value: object) -> str:
     if value is None:
         return "null"
@@ -218,7 +225,7 @@ def _conform_map(value: object, rule: Rule, pointer: str, out: list[Problem]) ->
         if "\0" in key:
             out.append(Problem(pointer, f"NUL character in the name {quote(key)}"))
         elif member is not None:
-            kept = conform(member, rule, f'{pointer}["{key}"]', out)
+            kept = conform(member, rule, member_of(pointer, key), out)
         if kept is not None and kept is member:
             continue
         if clean is value:

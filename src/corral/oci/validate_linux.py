@@ -28,6 +28,7 @@ from corral.oci.shape import (
     integer,
     list_of,
     map_of,
+    member_of,
     object_of,
     quote,
     word,
@@ -175,7 +176,7 @@ def _check_sysctl(sysctl: dict[str, str], present: set[str], out: list[Problem])
             cause = f"it belongs to the {needed} namespace, and the container has none of its own"
             hint = f'add {{"type": "{needed}"}} to linux.namespaces'
         if cause:
-            out.append(Problem(f'linux.sysctl["{key}"]', cause, hint))
+            out.append(Problem(member_of("linux.sysctl", key), cause, hint))
 
 
 def _check_time_offsets(linux: Linux, present: set[str], out: list[Problem]) -> None:
@@ -184,7 +185,7 @@ def _check_time_offsets(linux: Linux, present: set[str], out: list[Problem]) -> 
         hint = 'add {"type": "time"} to linux.namespaces'
         out.append(Problem("linux.timeOffsets", "set without a time namespace", hint))
     out.extend(
-        Problem(f'linux.timeOffsets["{clock}"]', f"{quote(clock)} is none of boottime, monotonic")
+        Problem(member_of("linux.timeOffsets", clock), f"{quote(clock)} is none of boottime, monotonic")
         for clock in offsets
         if clock not in TIME_OFFSET_CLOCKS
     )
@@ -213,7 +214,7 @@ def _check_net_devices(devices: dict[str, NetDevice], present: set[str], out: li
         out.append(Problem("linux.netDevices", "set without a network namespace", hint))
     seen: set[str] = set()
     for host_name, device in devices.items():
-        pointer = f'linux.netDevices["{host_name}"]'
+        pointer = member_of("linux.netDevices", host_name)
         name = device.get("name", "") or host_name
         if not _is_interface_name(host_name):
             out.append(Problem(pointer, f"{quote(host_name)} is not the name of a network interface"))

@@ -20,6 +20,7 @@ from corral.oci.shape import (
     integer,
     list_of,
     map_of,
+    member_of,
     object_of,
     quote,
     word,
@@ -119,11 +120,11 @@ def check_resources(resources: Resources, pointer: str, out: list[Problem]) -> N
     _check_hugepages(resources.get("hugepageLimits", []), f"{prefix}hugepageLimits", out)
     for name, limits in resources.get("rdma", {}).items():
         if not limits:
-            out.append(Problem(f'{prefix}rdma["{name}"]', "neither hcaHandles nor hcaObjects is given"))
+            out.append(Problem(member_of(f"{prefix}rdma", name), "neither hcaHandles nor hcaObjects is given"))
     for name in resources.get("unified", {}):
         if "/" in name or "." not in name.strip("."):
             message = f"{quote(name)} is not the name of a cgroup v2 file"
-            pointer = f'{prefix}unified["{name}"]'
+            pointer = member_of(f"{prefix}unified", name)
             out.append(Problem(pointer, message, "name it as controller.file, such as memory.high"))
 
 

@@ -159,15 +159,30 @@ def test_dumps_refuses_objects_when_they_are_not_json_values() -> None:
         dumps([{1}])
 
 
+def _run_fresh(*lines: str) -> str:
+    source = Path(oci_json.__file__).parents[2]
+    program = "\n".join((f"import sys; sys.path.insert(0, {str(source)!r})", *lines))
+    answer = subprocess.run([sys.executable, "-ISE", "-c", program], capture_output=True, text=True, check=True)
+    return answer.stdout.strip()
+
+
 def test_importing_and_using_it_leaves_the_slow_packages_out() -> None:
     """The cold path never pays for json and re."""
-    source = Path(oci_json.__file__).parents[2]
-    program = (
-        f"import sys; sys.path.insert(0, {str(source)!r})\n"
-        "from corral.oci.json import dumps, loads\n"
-        "dumps(loads(b'{}'), indent=2)\n"
-        "print(sorted({'json', 're', 'typing', 'enum'} & set(sys.modules)))"
+    loaded = _run_fresh(
+        "from corral.oci.json import dumps, loads",
+        "dumps(loads(b'{}'), indent=2)",
+        "print(sorted({'json', 're', 'typing', 'enum'} & set(sys.modules)))",
     )
-    answer = subprocess.run([sys.executable, "-ISE", "-c", program], capture_output=True, text=True, check=True)
 
-    assert "[]" == answer.stdout.strip()
+    assert "[]" == loaded
+
+
+def test_loads_names_the_place_when_nobody_has_imported_the_standard_package() -> None:
+    """The C scanner raises an exception class that it does not import itself."""
+    message = _run_fresh(
+        "from corral.oci.json import loads",
+        "try: loads(b'{')",
+        "except Exception as error: print(error)",
+    )
+
+    assert "parse json: line 1 column 2: expecting property name enclosed in double quotes" == message

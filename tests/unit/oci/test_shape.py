@@ -17,6 +17,7 @@ from corral.oci.shape import (
     integer,
     list_of,
     map_of,
+    member_of,
     object_of,
     quote,
     word,
@@ -127,6 +128,13 @@ def test_a_problem_reads_as_pointer_and_message() -> None:
     assert Problem("a", "b") == Problem("a", "b")
     assert Problem("a", "b") != Problem("a", "b", is_warning=True)
     assert Problem("a", "b") != "a: b"
+
+
+def test_a_pointer_stays_on_one_line_when_a_name_is_odd() -> None:
+    """Names of sysctls and the like are the author's."""
+    assert 'p["net.x"]' == member_of("p", "net.x")
+    assert "p['a\\nb']" == member_of("p", "a\nb")
+    assert "p['" + "x" * 77 + "'...]" == member_of("p", "x" * 1000)
 
 
 def test_quote_shortens_when_the_value_is_long() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from corral.oci.mount_options import ROOTFS_PROPAGATION
 from corral.oci.names import IPC_SYSCTLS, NAMESPACES, sysctl_path
+from corral.oci.shape import member_of
 from corral.oci.validate import validate
 from unit.oci.documents import linux_spec, problems_as_pairs
 
@@ -208,7 +209,7 @@ def test_namespaced_sysctls_need_their_namespace(key: str, namespace: str) -> No
     cause = f"it belongs to the {namespace} namespace, and the container has none of its own"
 
     _check({"sysctl": {key: "1"}, "namespaces": _namespaces(namespace)})
-    _check({"sysctl": {key: "1"}, "namespaces": _namespaces(*others)}, (f'sysctl["{key}"]', cause))
+    _check({"sysctl": {key: "1"}, "namespaces": _namespaces(*others)}, (member_of("sysctl", key), cause))
 
 
 @pytest.mark.parametrize(
@@ -234,7 +235,7 @@ def test_other_sysctls_are_refused(key: str, cause: str) -> None:
     """Whatever would reach the host's own, or climb out of its directory."""
     namespaces = _namespaces("ipc", "network", "uts", "mount", "pid")
 
-    _check({"sysctl": {key: "1"}, "namespaces": namespaces}, (f'sysctl["{key}"]', cause))
+    _check({"sysctl": {key: "1"}, "namespaces": namespaces}, (member_of("sysctl", key), cause))
 
 
 @pytest.mark.parametrize(
