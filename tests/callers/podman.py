@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from callers.children import wait_until
 from callers.runtime import RuntimeUnderTest
 from callers.sandbox import INSIDE, Result, Sandbox
 
@@ -86,5 +87,6 @@ class Podman:
         self.runtime.forget()
         self.sandbox.begin_test()
         yield self
-        self("rm", "-f", "-a", "-t", "0")
+        # podman's rm may run into the cleanup that conmon has started ("shm: device or resource busy").
+        wait_until(lambda: self("rm", "-f", "-a", "-t", "0", code=None).code == 0, "all containers are removed")
         self.sandbox.assert_no_leaks()
