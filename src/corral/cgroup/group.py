@@ -303,7 +303,8 @@ class Group:
         for _ in _pauses(until):
             can_freeze = self._try_freeze(until)
             try:
-                fresh = [pid for pid in self.list_pids() if pid not in reached]
+                # Not ourselves, should we be in it: the rest of the work would be left undone.
+                fresh = [pid for pid in self.list_pids() if pid not in reached and pid != os.getpid()]
                 reached.update(_signal_members(fresh, signal, self))
             finally:
                 if not keep_frozen:

@@ -186,22 +186,32 @@ def _read_text(path: str) -> str:
 def _relevant(text: str) -> str:
     """Only the lines that matter: cgroup mounts, and whatever is mounted at or above one of them.
 
-    A node may have thousands of mounts and this runs before every container, so most lines are not parsed.
+    A node may have thousands of mounts and this runs before every container, so the others are not even split.
     """
-    lines = text.split("\n")
-    groups = [line for line in lines if " - cgroup" in line]
-    points = {_mount_point(line) for line in groups}
+    groups = _lines_with(text, " - cgroup")
     above: set[str] = set()
-    for point in points:
+    for line in groups.values():
+        fields = line.split(" ", 5)
+        point = fields[4] if len(fields) > 5 else ""
         while point and point not in above:
             above.add(point)
             point = point.rpartition("/")[0]
-    return "\n".join(line for line in lines if " - cgroup" in line or _mount_point(line) in above)
+    chosen = dict(groups)
+    for point in above:
+        chosen.update(_lines_with(text, f" {point} "))
+    return "\n".join(chosen[place] for place in sorted(chosen))
 
 
-def _mount_point(line: str) -> str:
-    fields = line.split(" ", 5)
-    return fields[4] if len(fields) > 5 else ""
+def _lines_with(text: str, needle: str) -> dict[int, str]:
+    """The lines that contain ``needle``, by where they begin."""
+    lines = {}
+    at = text.find(needle)
+    while at >= 0:
+        start, end = text.rfind("\n", 0, at) + 1, text.find("\n", at)
+        end = len(text) if end < 0 else end
+        lines[start] = text[start:end]
+        at = text.find(needle, end)
+    return lines
 
 
 def _visible(mounts: Sequence[Mount]) -> Iterable[Mount]:

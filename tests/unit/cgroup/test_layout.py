@@ -187,3 +187,11 @@ def test_read_layout_reads_this_host() -> None:
 def test_any_text_is_parsed(mountinfo: str, own: str) -> None:
     """Odd lines are skipped; nothing raises."""
     assert parse_layout(mountinfo, own).mode in ("v1", "hybrid", "v2", "none")
+
+
+def test_layout_is_the_same_among_thousands_of_mounts() -> None:
+    """Mounts elsewhere, before and after, change nothing."""
+    noise = [f"{1000 + n} 23 0:{n} / /var/lib/pods/{n} rw shared:{n} - tmpfs tmpfs rw" for n in range(2000)]
+    crowded = "\n".join([*noise[:1000], HYBRID_HOST.rstrip(), *noise[1000:]])
+    alone = parse_layout(HYBRID_HOST, HYBRID_SELF)
+    assert repr(parse_layout(crowded, HYBRID_SELF)) == repr(alone)
