@@ -188,18 +188,23 @@ def _relevant(text: str) -> str:
 
     A node may have thousands of mounts and this runs before every container, so the others are not even split.
     """
-    groups = _lines_with(text, " - cgroup")
+    chosen = _lines_with(text, " - cgroup")
     above: set[str] = set()
-    for line in groups.values():
-        fields = line.split(" ", 5)
-        point = fields[4] if len(fields) > 5 else ""
+    for line in chosen.values():
+        point = _mount_point(line)
         while point and point not in above:
             above.add(point)
             point = point.rpartition("/")[0]
-    chosen = dict(groups)
-    for point in above:
-        chosen.update(_lines_with(text, f" {point} "))
+    # One search for all that is mounted below the same top directory, mostly /sys.
+    for top in {point.split("/", 2)[1] for point in above}:
+        near = _lines_with(text, f" /{top}")
+        chosen.update({place: line for place, line in near.items() if _mount_point(line) in above})
     return "\n".join(chosen[place] for place in sorted(chosen))
+
+
+def _mount_point(line: str) -> str:
+    fields = line.split(" ", 5)
+    return fields[4] if len(fields) > 5 and fields[4].startswith("/") else ""
 
 
 def _lines_with(text: str, needle: str) -> dict[int, str]:
