@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from corral.cgroup.devices import compile_devices, device_rules
 from corral.cgroup.layout import Hierarchy, Layout
 from corral.cgroup.writes import LimitWrite, judge
+from corral.linux.bpf_devices import assemble_device_program
+from unit.linux.device_machine import run_program
 
 V1 = Layout((Hierarchy(0, 1, ("devices",), mount_point="/cg/devices"), Hierarchy(1, 2, (), mount_point="/cg/u")))
 V2 = Layout((Hierarchy(0, 2, ("memory",), mount_point="/cg"),))
@@ -234,3 +236,19 @@ def test_update_reaches_the_same_list(before: list[dict[str, Any]], after: list[
                 assert v1_allows(old.writes + steps, kind, major, minor, access) == v1_allows(
                     new.writes, kind, major, minor, access
                 )
+
+
+@given(st.lists(ENTRY, max_size=6))
+def test_v2_program_means_what_the_v1_files_mean(entries: list[dict[str, Any]]) -> None:
+    """A config gives the same answers on a v1 and on a v2 host, whenever v1 can express it."""
+    v1, v2 = compile_devices(entries, V1), compile_devices(entries, V2)
+    if v1.problems:
+        return
+    program = assemble_device_program(v2.bpf_rules)
+    bits = {"m": 1, "r": 2, "w": 4}
+    for number, kind in ((1, "b"), (2, "c")):
+        for major, minor in ((0, 0), (0, 1), (1, 0), (1, 3)):
+            for access in ("r", "w", "m", "rw"):
+                mask = sum(bits[letter] for letter in access)
+                answer = run_program(program, number, major, minor, mask)
+                assert answer == v1_allows(v1.writes, kind, major, minor, access)
