@@ -165,13 +165,18 @@ def _collect_limits(job: Job) -> None:
 
 
 def _to_enable(job: Job, number: int, hierarchy: Hierarchy) -> str:
-    """Controllers for CG_MAKE: those that a limit needs, then, as "?name", all others for statistics' sake."""
+    """Controllers for CG_MAKE: those that a limit needs, then, as "?name", all others for statistics' sake.
+
+    On a hybrid host only what is needed: there the v2 ancestors are nobody's place to account.
+    """
     if hierarchy.version == 1:
         return ""
     needed = []
     for owner, write in job.groups.writes:
         if owner == number and write.controller in hierarchy.controllers and write.controller not in needed:
             needed.append(write.controller)
+    if job.host.layout.mode != "v2":
+        return " ".join(needed)
     return " ".join(needed + [f"?{name}" for name in hierarchy.controllers if name not in needed])
 
 
