@@ -40,7 +40,7 @@ class Exec:
     __slots__ = ("host", "line", "options", "plan", "process", "record", "spec")
 
     def __init__(
-        self, record: Record, spec: Spec, process: Process, host: Host, options: Options, line: CommandLine
+        self, record: Record, spec: Spec, process: Process, *, host: Host, options: Options, line: CommandLine
     ) -> None:
         self.record = record
         self.spec = spec
@@ -65,7 +65,7 @@ def prepare_exec(line: CommandLine, around: Surroundings) -> Plan:
     options.no_subreaper = line.flag("no-subreaper")
     options.preserve_fds = preserved_fds(line, around)
     options.listen_fds = listen_fds(around)
-    job = Exec(record, spec, process, read_host(around.pid), options, line)
+    job = Exec(record, spec, process, host=read_host(around.pid), options=options, line=line)
     return compile_exec(job)
 
 

@@ -321,17 +321,17 @@ def _compile_cgroup(job: Job, pointer: str, mount: Mount, options: MountOptions)
     """A view of the container's own groups: fresh mounts in a cgroup namespace, else binds of its directories."""
     layout = job.host.layout
     if mount.get("type") == "cgroup2" or layout.mode == "v2":
-        _mount_hierarchy(job, pointer, 2, _target(mount), options, "")
+        _mount_hierarchy(job, pointer, 2, _target(mount), options, mount_point="")
         return
     target = _target(mount)
     base = MS_NOSUID | MS_NODEV | MS_NOEXEC
     job.plan.init("MOUNT_FS", "tmpfs", "tmpfs", target, "mode=755", base, 0, 0, 0, 0, pointer=pointer)
     for hierarchy in layout.hierarchies:
         if hierarchy.version == 2:
-            _mount_hierarchy(job, pointer, 2, f"{target}/unified", options, hierarchy.mount_point)
+            _mount_hierarchy(job, pointer, 2, f"{target}/unified", options, mount_point=hierarchy.mount_point)
             continue
         name = os.path.basename(hierarchy.mount_point)
-        _mount_hierarchy(job, pointer, 1, f"{target}/{name}", options, hierarchy.mount_point)
+        _mount_hierarchy(job, pointer, 1, f"{target}/{name}", options, mount_point=hierarchy.mount_point)
         for controller in hierarchy.controllers:
             if len(hierarchy.controllers) > 1 and controller != name:
                 job.plan.init("SYMLINK", name, f"{target}/{controller}", 1, pointer=pointer)
@@ -340,7 +340,7 @@ def _compile_cgroup(job: Job, pointer: str, mount: Mount, options: MountOptions)
 
 
 def _mount_hierarchy(
-    job: Job, pointer: str, version: int, target: str, options: MountOptions, mount_point: str
+    job: Job, pointer: str, version: int, target: str, options: MountOptions, *, mount_point: str
 ) -> None:
     propagation = options.propagation[-1] if options.propagation else 0
     member = next(

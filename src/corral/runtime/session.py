@@ -61,13 +61,13 @@ class Session:
             if len(data) < HEADER.size:
                 self.is_over = True
                 return
-            kind, step, error, value = HEADER.unpack_from(data)
-            self._handle(kind, step, error, value, data[HEADER.size :], fds)
+            self._handle(HEADER.unpack_from(data), data[HEADER.size :], fds)
         finally:
             for fd in fds:
                 os.close(fd)
 
-    def _handle(self, kind: int, step: int, error: int, value: int, body: bytes, fds: list[int]) -> None:
+    def _handle(self, header: tuple[int, int, int, int], body: bytes, fds: list[int]) -> None:
+        kind, step, error, value = header
         if kind == REQUEST and fds:
             self._answer_request(fds[0])
         elif kind == CGROUP:

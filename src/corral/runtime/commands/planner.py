@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 
 from corral.runtime.containers import absolute_root
 from corral.runtime.planner import serve
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
 
 def run(line: CommandLine) -> int:
     """Serve until SIGTERM or SIGINT; containers do not notice its end."""
+    import signal
+
     readable, writable = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
