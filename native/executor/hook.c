@@ -9,7 +9,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#define OUTPUT_KEPT 512u /* the end of what a hook wrote, quoted if it does not succeed */
+#define OUTPUT_KEPT 400u /* the end of what a hook wrote, quoted if it does not succeed; less than DETAIL_MAX */
 #define HOOK_FAILURE_WARNS 1u
 
 struct hook {
@@ -178,7 +178,7 @@ static const char *last_words(struct hook *h) {
     for (size_t i = 0; i < n; i++)
         if ((unsigned char)h->output[i] < ' ' || h->output[i] == 127)
             h->output[i] = ' ';
-    return h->output;
+    return h->output + strspn(h->output, " ");
 }
 
 static int finish(struct context *c, struct hook *h, int r, int64_t timeout_ms) {
