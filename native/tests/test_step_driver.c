@@ -4,10 +4,14 @@
  *   test_step_driver PLAN front|stage|init [COMMAND [ARGUMENT]...]
  *
  * Environment: DRIVER_INIT_PID = what the steps take for the container's first process, DRIVER_RECORD = the record's
- * directory, CORRAL_FAILPOINT. On a failure: its description on stderr, exit 1. */
+ * directory, DRIVER_REFUSE = numbers of system calls, joined by ',', that are to answer ENOSYS as on an old kernel,
+ * CORRAL_FAILPOINT. On a failure: its description on stderr, exit 1. */
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -61,6 +65,22 @@ static void prepare(struct context *c, const struct plan *plan, const char *acto
         c->record = open(record, O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
+/* An older kernel: each of these system calls is unknown. */
+static void refuse(const char *numbers) {
+    struct sock_filter code[64] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0)};
+    unsigned short n = 1;
+    for (const char *p = numbers; p && *p && n < 60; p = strchr(p, ',') ? strchr(p, ',') + 1 : NULL) {
+        code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)atoi(p), 0, 1);
+        code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS);
+    }
+    code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    struct sock_fprog program = {n, code};
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0) {
+        (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        (void)prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+    }
+}
+
 static int fail(const struct context *c, unsigned failed, int error) {
     struct step s;
     char text[2048];
@@ -85,6 +105,8 @@ int main(int argc, char **argv) {
     if (getenv("CORRAL_FAILPOINT") && failpoints_parse(getenv("CORRAL_FAILPOINT")) < 0)
         return 2;
     prepare(&context, &plan, argv[2]);
+    if (getenv("DRIVER_REFUSE"))
+        refuse(getenv("DRIVER_REFUSE"));
     int r = run_actor(&context, 0, &failed);
     if (r < 0)
         return fail(&context, failed, r);

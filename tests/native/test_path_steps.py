@@ -31,7 +31,7 @@ def run(bench: Bench, *steps: tuple[object, ...]) -> str:
     return bench.run([("ROOTFS", str(bench.rootfs), NO_BIND), *steps]).err
 
 
-# ---- MKDIR, SYMLINK ----------------------------------------------------------------------------------------------------
+# ---- MKDIR, SYMLINK ------------------------------------------------------------------------------
 
 
 def test_directory_is_made_with_its_parents(bench: Bench) -> None:
@@ -96,7 +96,7 @@ def test_link_without_a_name_is_refused(bench: Bench, path: str) -> None:
     assert "names nothing that could be made" in run(bench, ("SYMLINK", "x", path, 0))
 
 
-# ---- FIND_HOME ---------------------------------------------------------------------------------------------------------
+# ---- FIND_HOME -----------------------------------------------------------------------------------
 
 
 def home_of(bench: Bench, uid: int, passwd: bytes | None) -> str:
@@ -152,7 +152,7 @@ def test_home_is_not_read_from_the_host(bench: Bench) -> None:
     assert home_of(bench, 0, None) == "/"
 
 
-# ---- WORKDIR -----------------------------------------------------------------------------------------------------------
+# ---- WORKDIR -------------------------------------------------------------------------------------
 
 
 def test_working_directory_is_below_the_root(bench: Bench) -> None:
@@ -198,7 +198,7 @@ def test_refused_working_directory_is_tried_again(bench: Bench) -> None:
     assert text.endswith("enter '/closed': permission denied")
 
 
-# ---- NOTIFY_LISTEN, NOTIFY_RELAY -----------------------------------------------------------------------------------------
+# ---- NOTIFY_LISTEN, NOTIFY_RELAY -----------------------------------------------------------------
 
 SENDER = """
 import socket, sys

@@ -42,7 +42,7 @@ def source(tmp_path: Path) -> Path:
 
 def last_line(text: str, target: str) -> str:
     """The last line of a mount table that is about ``target``."""
-    return [line for line in text.splitlines() if f" {target} " in line][-1]
+    return [line for line in text.splitlines() if line.split()[4:5] == [target]][-1]
 
 
 TABLE = "cat /proc/self/mountinfo"
@@ -148,7 +148,9 @@ def test_targets_below_proc_are_for_lxcfs_alone(bench: Bench, source: Path) -> N
 
 def test_device_is_bound_on_a_file(bench: Bench) -> None:
     """Devices come as binds where mknod is not allowed."""
-    assert bench.inside([bind("/dev/null", "/dev/null")], "stat -c '%F %t:%T' /dev/null") == "character special file 1:3\n"
+    assert (
+        bench.inside([bind("/dev/null", "/dev/null")], "stat -c '%F %t:%T' /dev/null") == "character special file 1:3\n"
+    )
 
 
 def test_tree_from_a_slot_is_attached(bench: Bench, source: Path) -> None:
@@ -215,7 +217,9 @@ def test_readonly_path_cannot_be_written(bench: Bench) -> None:
     (bench.rootfs / "file").touch()
     steps = [PROC, mount_fs("tmpfs", "/data", flags=MS_NOSUID), ("MKDIR", "/data/sub", 0o755)]
     steps += [("READONLY", "/data/sub"), ("READONLY", "/file"), ("READONLY", "/proc/sys")]
-    script = "exec 2>&1; touch /data/sub/x || true; touch /file || true; sh -c 'echo y >/proc/sys/kernel/hostname' || true;"
+    script = (
+        "exec 2>&1; touch /data/sub/x || true; touch /file || true; sh -c 'echo y >/proc/sys/kernel/hostname' || true;"
+    )
     out = bench.inside(steps, script + TABLE)
     assert out.lower().count("read-only file system") == 3
     assert " /data/sub ro,nosuid," in last_line(out, "/data/sub")
@@ -237,7 +241,11 @@ def masked(bench: Bench, paths: list[str], script: str) -> str:
     """What a script prints after masking, as the planner orders it: after the change of root."""
     steps = [PROC, mount_fs("tmpfs", "/dev"), ("MKNOD", "/dev/null", 0o020666, os.makedev(1, 3), 0, 0)]
     result = bench.run(
-        [*bench.root(), *steps, ("PIVOT", 0), *[("MASK", path) for path in paths]], "/bin/sh", "-euc", script, PATH="/bin"
+        [*bench.root(), *steps, ("PIVOT", 0), *[("MASK", path) for path in paths]],
+        "/bin/sh",
+        "-euc",
+        script,
+        PATH="/bin",
     )
     assert (result.status, result.err) == (0, ""), result.err
     return result.out
@@ -246,7 +254,9 @@ def masked(bench: Bench, paths: list[str], script: str) -> str:
 def test_masked_file_is_the_null_device(bench: Bench) -> None:
     """A masked file reads as empty and swallows writes."""
     (bench.rootfs / "secret").write_text("secret\n")
-    out = masked(bench, ["/secret", "/proc/version"], "cat /secret /proc/version; stat -c %t:%T /secret; echo x > /secret")
+    out = masked(
+        bench, ["/secret", "/proc/version"], "cat /secret /proc/version; stat -c %t:%T /secret; echo x > /secret"
+    )
     assert out == "1:3\n"
     assert (bench.rootfs / "secret").read_text() == "secret\n"
 
@@ -284,7 +294,13 @@ def test_detach_unmounts(bench: Bench, source: Path) -> None:
     """DETACH takes the topmost mount off a directory or a file."""
     (bench.rootfs / "data").mkdir()
     (bench.rootfs / "etc" / "file").write_text("image\n")
-    steps = [PROC, bind(source, "/data"), bind(source / "file", "/etc/file"), ("DETACH", "/data"), ("DETACH", "/etc/file")]
+    steps = [
+        PROC,
+        bind(source, "/data"),
+        bind(source / "file", "/etc/file"),
+        ("DETACH", "/data"),
+        ("DETACH", "/etc/file"),
+    ]
     assert bench.inside(steps, "ls /data; cat /etc/file") == "image\n"
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import threading
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -45,7 +46,7 @@ class Swapper:
         while not self.stop.is_set():
             self.libc.renameat2(AT_FDCWD, self.paths[0], AT_FDCWD, self.paths[1], RENAME_EXCHANGE)
 
-    def __enter__(self) -> Swapper:
+    def __enter__(self) -> Self:
         self.thread.start()
         return self
 
@@ -60,7 +61,9 @@ def test_racing_symlink_never_moves_a_mount_out_of_the_rootfs(bench: Bench) -> N
     (volume / "dir" / "target").mkdir(parents=True)
     (volume / "link").symlink_to(f"/../../../../../../..{outside}")
     (outside / "target").mkdir(parents=True)
-    steps = [(("MOUNT_FS", OPTIONAL), *mount_fs("tmpfs", f"/volume/dir/{name}")[1:]) for name in ["target", "new"] * 150]
+    steps = [
+        (("MOUNT_FS", OPTIONAL), *mount_fs("tmpfs", f"/volume/dir/{name}")[1:]) for name in ["target", "new"] * 150
+    ]
     steps += [(("MKDIR", OPTIONAL), f"/volume/dir/made-{number}", 0o755) for number in range(150)]
     with Swapper(volume / "dir", volume / "link"):
         result = bench.run([*bench.root(), *steps], "cat", "/proc/self/mountinfo")
@@ -68,7 +71,9 @@ def test_racing_symlink_never_moves_a_mount_out_of_the_rootfs(bench: Bench) -> N
     assert [line for line in result.out.splitlines() if f" {outside}" in line] == []
     assert sorted(os.listdir(outside)) == ["target"]
     # They lie below the rootfs: in the directory, or where the link leads inside of it.
-    made = [line.split()[4] for line in result.out.splitlines() if " - tmpfs tmpfs " in line and str(bench.folder) in line]
+    made = [
+        line.split()[4] for line in result.out.splitlines() if " - tmpfs tmpfs " in line and str(bench.folder) in line
+    ]
     assert made != []
     assert [path for path in made if not path.startswith(f"{bench.rootfs}/")] == []
 

@@ -133,7 +133,9 @@ def test_overlay_is_writable_where_asked(bench: Bench) -> None:
         (bench.folder / name).mkdir()
     (bench.folder / "lower" / "below").write_text("from below\n")
     data = ",".join(f"{name}dir={bench.folder}/{name}" for name in ("lower", "upper", "work"))
-    assert bench.inside([mount_fs("overlay", "/merged", data)], "cat /merged/below; touch /merged/new") == "from below\n"
+    assert (
+        bench.inside([mount_fs("overlay", "/merged", data)], "cat /merged/below; touch /merged/new") == "from below\n"
+    )
     assert (bench.folder / "upper" / "new").exists()
 
 

@@ -63,7 +63,7 @@ def host(bench: Bench) -> Iterator[Host]:
         for pid in (pair.host, pair.container):
             while Path(f"/proc/{pid}/ns/net").readlink() == own:
                 pass
-        pair.ip(pair.host, "link", "add", "dev0", "type", "dummy")
+        pair.ip(pair.host, "link", "add", "dev0", "type", "veth", "peer", "name", "peer0")
         pair.ip(pair.host, "address", "add", "192.0.2.7/24", "broadcast", "192.0.2.255", "dev", "dev0")
         pair.ip(pair.host, "address", "add", "2001:db8::7/64", "dev", "dev0", "nodad")
         pair.ip(pair.host, "address", "add", "169.254.1.1/16", "scope", "link", "dev", "dev0")
@@ -98,14 +98,14 @@ def test_device_moves_with_its_global_addresses(host: Host) -> None:
 
 def test_device_is_renamed_on_the_way(host: Host) -> None:
     """The new name holds, even if the old one is taken over there."""
-    host.ip(host.container, "link", "add", "dev0", "type", "dummy")
+    host.ip(host.container, "link", "add", "dev0", "type", "veth", "peer", "name", "peer0")
     assert host.move("dev0", "eth0") == ""
     assert addresses(host.device(host.container, "eth0")) == [("192.0.2.7", 24), ("2001:db8::7", 64)]
 
 
 def test_name_that_is_taken_is_refused(host: Host) -> None:
     """EEXIST, and the device stays where it was."""
-    host.ip(host.container, "link", "add", "dev0", "type", "dummy")
+    host.ip(host.container, "link", "add", "dev0", "type", "veth", "peer", "name", "peer0")
     text = host.move("dev0")
     assert text == (
         "move the network device dev0 into the container: "

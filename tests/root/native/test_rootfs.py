@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from native.driver import MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, PROC, Bench, bind, mount_fs
+from native.driver import MS_PRIVATE, MS_REC, MS_SHARED, MS_SLAVE, PROC, Bench, Step, bind, mount_fs
 
 pytestmark = pytest.mark.requires("root", "cc", "busybox")
 
@@ -16,7 +16,7 @@ CHAR = 0o020000
 FIFO = 0o010000
 
 
-def run_in(bench: Bench, steps: list[tuple[object, ...]], script: str) -> str:
+def run_in(bench: Bench, steps: list[Step], script: str) -> str:
     """What a shell prints after exactly these steps; all must go well."""
     result = bench.run(steps, *SHELL, script, PATH="/bin")
     assert (result.status, result.err) == (0, ""), result.err
@@ -78,7 +78,9 @@ def test_bad_propagation_is_refused(bench: Bench) -> None:
 def test_missing_rootfs_is_named(bench: Bench) -> None:
     """ENOENT with the path."""
     result = bench.run([("ROOTFS", "/no/such/rootfs", 0)])
-    assert result.err == "prepare the rootfs /no/such/rootfs: open the rootfs '/no/such/rootfs': no such file or directory"
+    assert (
+        result.err == "prepare the rootfs /no/such/rootfs: open the rootfs '/no/such/rootfs': no such file or directory"
+    )
 
 
 def test_rootfs_mounts_below_it_come_along(bench: Bench) -> None:
@@ -136,7 +138,9 @@ DEVPTS = mount_fs("devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=0620")
 
 def test_console_is_a_pty_of_the_containers_devpts(bench: Bench) -> None:
     """/dev/console is that pty, of the size asked for, without ONLCR."""
-    script = "stat -c %t /dev/console; stty size < /dev/console; stty -a < /dev/console | grep -o -- '-onlcr'; ls /dev/pts"
+    script = (
+        "stat -c %t /dev/console; stty size < /dev/console; stty -a < /dev/console | grep -o -- '-onlcr'; ls /dev/pts"
+    )
     out = bench.inside([DEVPTS, ("CONSOLE", 33, 101, 1, 66)], script)
     assert out == "88\n33 101\n-onlcr\n0\nptmx\n"
 
@@ -173,6 +177,8 @@ def test_bind_of_the_hosts_dev_is_left_alone(bench: Bench, tmp_path: Path) -> No
     """Entries are made in what is mounted, and through it, never beside it."""
     other = tmp_path / "other-dev"
     other.mkdir()
-    bench.inside([bind(other, "/dev"), ("MKDIR", "/dev/shm", 0o1777), ("SYMLINK", "/proc/self/fd", "/dev/fd", 0)], "true")
+    bench.inside(
+        [bind(other, "/dev"), ("MKDIR", "/dev/shm", 0o1777), ("SYMLINK", "/proc/self/fd", "/dev/fd", 0)], "true"
+    )
     assert ((other / "shm").stat().st_mode & 0o7777, os.readlink(other / "fd")) == (0o1777, "/proc/self/fd")
     assert os.listdir(bench.rootfs / "dev") == []
