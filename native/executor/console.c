@@ -1,4 +1,5 @@
-/* CONSOLE: a pty of the container's own devpts. */
+/* CONSOLE: a pty of the container's own devpts; and who owns the standard streams. */
+#include "console.h"
 #include "mount.h"
 #include "run.h"
 
@@ -67,6 +68,21 @@ static int bind_console(struct context *c, int slave) {
         is_magic(now, DEVPTS_SUPER_MAGIC) != 1)
         return detail(c, -ESTALE, "'/dev/console' is not the container's pty");
     return 0;
+}
+
+static void own(int fd, uid_t uid) {
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0 || st.st_uid == uid)
+        return;
+    if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3)) /* the host's /dev/null is everybody's */
+        return;
+    (void)!fchown(fd, uid, st.st_gid); /* EPERM, EINVAL: not ours to give, or an id that has no place there */
+}
+
+void own_stdio(struct context *c, uid_t uid) {
+    for (int fd = 0; fd <= 2; fd++)
+        own(fd, uid);
+    own(c->console_slave, uid);
 }
 
 int step_console(struct context *c, const struct step *s) {

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 
+#include "console.h"
 #include "run.h"
 #include "sys.h"
 
@@ -102,6 +103,7 @@ static int become_user(struct context *c, const struct step *s, unsigned flags) 
     /* Capabilities survive the change to a user other than root only with this flag; exec clears it. */
     if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
         return detail(c, -errno, "keep capabilities");
+    own_stdio(c, uid);
     int r = set_groups(c, s, flags);
     if (r < 0)
         return r;

@@ -182,3 +182,11 @@ def test_bind_of_the_hosts_dev_is_left_alone(bench: Bench, tmp_path: Path) -> No
     )
     assert ((other / "shm").stat().st_mode & 0o7777, os.readlink(other / "fd")) == (0o1777, "/proc/self/fd")
     assert os.listdir(bench.rootfs / "dev") == []
+
+
+def test_streams_belong_to_the_user_of_the_process(bench: Bench) -> None:
+    """CREDENTIALS gives pipes and the pty to the new user, so that /dev/stdout can be opened again; not /dev/null."""
+    become = ("CREDENTIALS", 1234, 1234, b"", 0, 0, 0, 0, 0, 0)
+    steps = [*bench.root(), PROC, DEVPTS, ("CONSOLE", 0, 0, 0, 66), ("PIVOT", 0), become]
+    result = bench.run(steps, "/bin/stat", "-L", "-c", "%u", "/dev/pts/0", "/proc/self/fd/1", "/proc/self/fd/0")
+    assert (result.err, result.out) == ("", "1234\n1234\n0\n")
