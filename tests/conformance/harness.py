@@ -169,6 +169,20 @@ class Runtime:
             **streams,
         )
 
+    @contextlib.contextmanager
+    def background(
+        self, *args: str | os.PathLike[str], **how: Any
+    ) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+        """A command that runs beside the test, and its standard output; killed at the end of the block."""
+        process = self.spawn(*args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, **how)
+        assert process.stdout is not None
+        try:
+            yield process, process.stdout
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
     def __call__(
         self,
         *args: str | os.PathLike[str],

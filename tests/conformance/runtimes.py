@@ -48,6 +48,7 @@ _RUNC_SINCE: dict[str, tuple[int, ...] | None] = {
     "poststop-continues": None,
     "recursive-attributes": (1, 1),
     "rootfs-propagation-of-the-root": None,
+    "seccomp-flags": (1, 1, 10),
     "scheduler": (1, 2),
     "strict-config": None,
     "systemd-form-refused": None,

@@ -283,16 +283,14 @@ def test_exec_ignore_paused_waits_for_resume(box: Container) -> None:
     assert (box.bundle.rootfs / "ran").exists()
 
 
-def test_exec_sees_signals_of_the_runtime(box: Container) -> None:
+def test_exec_passes_signals_on(box: Container) -> None:
     """A foreground exec passes on the signals that it gets."""
     script = "trap 'echo got; exit 5' TERM; echo up; while :; do sleep 0.01; done"
-    process = box.runtime.spawn("exec", box.id, "/bin/sh", "-c", script, stdout=-1)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"up\n"
-    process.send_signal(signal.SIGTERM)
-    assert process.stdout.readline() == b"got\n"
-    assert process.wait(30) == 5
-    process.stdout.close()
+    with box.runtime.background("exec", box.id, "/bin/sh", "-c", script) as (process, out):
+        assert out.readline() == b"up\n"
+        process.send_signal(signal.SIGTERM)
+        assert out.readline() == b"got\n"
+        assert process.wait(30) == 5
 
 
 def test_exec_process_dies_with_the_init(box: Container) -> None:

@@ -193,7 +193,7 @@ def test_foreground_run_passes_the_terminal_through(runtime: Runtime, bundle: Bu
 def test_foreground_run_takes_over_the_size(runtime: Runtime, bundle: Bundle) -> None:
     """The container's terminal has the size of the caller's, and follows it."""
     # The first size may come a moment after the start of the program, as with runc.
-    script = "until stty size 2>/dev/null; do sleep 0.01; done; "
+    script = "until stty size 2>/dev/null | grep .; do sleep 0.01; done; "
     script += "trap 'echo new:$(stty size)' WINCH; echo up; while :; do sleep 0.01; done"
     args = start_foreground(bundle, script)
     with on_own_pty(runtime, *args) as (process, master):
@@ -224,10 +224,18 @@ def test_foreground_run_puts_the_terminal_back(runtime: Runtime, bundle: Bundle)
 def test_foreground_exec_with_terminal(runtime: Runtime, bundle: Bundle) -> None:
     """`exec --tty` gives the program a terminal of the container's devpts."""
     with runtime.start(bundle) as c:
-        args = ["exec", "--tty", c.id, "/bin/sh", "-c", "tty; until stty size 2>/dev/null; do :; done; exit 3"]
+        args = [
+            "exec",
+            "--tty",
+            c.id,
+            "/bin/sh",
+            "-c",
+            "tty; until stty size 2>/dev/null | grep .; do :; done; read x; exit 3",
+        ]
         with on_own_pty(runtime, *args) as (process, master):
             told = read_until(master, "24 80")
             assert "/dev/pts/0" in told
+            os.write(master, b"\n")
             assert process.wait(30) == 3
 
 
@@ -236,10 +244,8 @@ def test_foreground_run_forwards_signals(runtime: Runtime, bundle: Bundle, name:
     """A signal to the foreground `run` reaches the program."""
     bundle.shell(f"trap 'echo got; exit 9' {name}; echo up; while :; do sleep 0.01; done")
     bundle.write()
-    process = runtime.spawn("run", "--bundle", bundle.path, unique_id(), stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"up\n"
-    process.send_signal(getattr(signal, f"SIG{name}"))
-    assert process.stdout.readline() == b"got\n"
-    assert process.wait(30) == 9
-    process.stdout.close()
+    with runtime.background("run", "--bundle", bundle.path, unique_id()) as (process, out):
+        assert out.readline() == b"up\n"
+        process.send_signal(getattr(signal, f"SIG{name}"))
+        assert out.readline() == b"got\n"
+        assert process.wait(30) == 9
