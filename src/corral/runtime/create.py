@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from corral.errors import Unsupported
 from corral.oci.names import MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES, PERSONALITY_DOMAINS, sysctl_path
+from corral.oci.shape import member_of
 from corral.runtime import births, mounts, process, programs
 from corral.runtime.documents import process_state
 from corral.runtime.groups import compile_attach, compile_groups
@@ -145,7 +146,7 @@ def _compile_init(job: Job) -> None:
     _compile_names(job)
     plan.add(INIT, "SYNC", "the mounts")
     for name, device in sorted(job.spec.get("linux", {}).get("netDevices", {}).items()):
-        plan.front("NET_MOVE", name, device.get("name", "") or name, pointer=f"linux.netDevices[{name!r}]")
+        plan.front("NET_MOVE", name, device.get("name", "") or name, pointer=member_of("linux.netDevices", name))
     programs.add_hooks(plan, job, "prestart", "creating")
     programs.add_hooks(plan, job, "createRuntime", "creating")
     plan.add(INIT, "SYNC", "the runtime's hooks")
@@ -168,7 +169,7 @@ def _compile_names(job: Job) -> None:
 def _compile_kernel_settings(job: Job) -> None:
     linux = job.spec.get("linux", {})
     for key, value in sorted(linux.get("sysctl", {}).items()):
-        job.plan.init("SYSCTL", sysctl_path(key), value, pointer=f"linux.sysctl[{key!r}]")
+        job.plan.init("SYSCTL", sysctl_path(key), value, pointer=member_of("linux.sysctl", key))
     policy = linux.get("memoryPolicy")
     if policy:
         mode = MEMORY_POLICY_MODES[policy["mode"]]
@@ -218,7 +219,7 @@ def _compile_handover(job: Job) -> None:
         plan.front("PIDFD_SEND", options.pidfd_socket)
     receiver = job.annotations.get(PIDFD_ANNOTATION, "")
     if receiver:
-        plan.front("PIDFD_SEND", receiver, pointer=f"annotations[{PIDFD_ANNOTATION!r}]")
+        plan.front("PIDFD_SEND", receiver, pointer=member_of("annotations", PIDFD_ANNOTATION))
 
 
 def _environment(job: Job, env: list[str]) -> list[str]:

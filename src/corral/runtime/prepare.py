@@ -13,7 +13,7 @@ from corral.oci.json import dumps, loads
 from corral.oci.validate import normalize, to_error, validate
 from corral.runtime.create import compile_create
 from corral.runtime.documents import SPEC_VERSION
-from corral.runtime.groups import choose_manager, place_groups
+from corral.runtime.groups import Groups, choose_manager, place_groups
 from corral.runtime.host import read_host
 from corral.runtime.job import Job, Options
 from corral.runtime.programs import compile_programs
@@ -80,35 +80,50 @@ def prepare(line: CommandLine, around: Surroundings) -> Prepared:
 
 
 def load_job(line: CommandLine, around: Surroundings, container_id: str = "") -> tuple[Job, bytes]:
-    """Read, validate and compile; problems are collected in the job, except those that end all compilation."""
-    container_id = container_id or line.container_id()
-    bundle = around.absolute(line.text("bundle") or ".")
-    raw = _read_config(line, around, bundle)
+    """Read, validate and compile. What forbids the container here is collected in the job's ``problems``.
+
+    Raises: CorralError for a config that cannot be read or is invalid, and for flags that make no sense.
+    """
+    raw = read_config(line, around)
     document = loads(raw)
     found = validate(document)
     error = to_error(found)
     if error is not None:
         raise error
-    spec = normalize(document)
-    options = _options(line, around)
-    record = f"{state_root(line, around)}/{container_id}"
+    job = compile_job(line, around, normalize(document), container_id or line.container_id())
+    job.warnings.extend(f"{problem.pointer}: {problem.message}" for problem in found if problem.is_warning)
+    compile_create(job)
+    return job, raw
+
+
+def compile_job(line: CommandLine, around: Surroundings, spec: Spec, container_id: str) -> Job:
+    """All that compilation needs of a valid config, this host and this caller, not yet compiled."""
+    bundle = bundle_path(line, around)
     job = Job(
         spec,
         read_host(around.pid),
         container_id=container_id,
         bundle=bundle,
-        rootfs=_rootfs(spec, bundle),
-        record=record,
-        options=options,
+        rootfs=os.path.realpath(os.path.join(bundle, spec["root"]["path"])),
+        record=f"{state_root(line, around)}/{container_id}",
+        options=_options(line, around),
     )
-    job.warnings.extend(f"{problem.pointer}: {problem.message}" for problem in found if problem.is_warning)
+    _check_rootfs(job)
     _add_notify_mount(job)
-    job.groups = place_groups(
-        job, manager=choose_manager(line.text("cgroup-manager"), systemd_flag=line.flag("systemd-cgroup"))
-    )
-    _load_seccomp(job)
-    compile_create(job)
-    return job, raw
+    try:
+        manager = choose_manager(line.text("cgroup-manager"), systemd_flag=line.flag("systemd-cgroup"))
+        job.groups = place_groups(job, manager=manager)
+    except CorralError as exc:
+        job.problem(exc)
+        # Nowhere to put limits: what stands in their way has just been said, once.
+        job.groups = Groups([], is_explicit=False)
+        spec.get("linux", {}).pop("resources", None)
+    try:
+        # `check` and `explain` leave no trace, not even in a cache.
+        _load_seccomp(job, makes_something=line.command in ("create", "run"))
+    except CorralError as exc:
+        job.problem(exc)
+    return job
 
 
 def raise_problems(problems: list[CorralError]) -> None:
@@ -122,8 +137,14 @@ def raise_problems(problems: list[CorralError]) -> None:
     raise first
 
 
-def _read_config(line: CommandLine, around: Surroundings, bundle: str) -> bytes:
-    path = around.absolute(line.text("config")) or f"{bundle}/config.json"
+def bundle_path(line: CommandLine, around: Surroundings) -> str:
+    """The bundle's directory, absolute."""
+    return around.absolute(line.text("bundle") or ".")
+
+
+def read_config(line: CommandLine, around: Surroundings) -> bytes:
+    """The bytes of config.json, or of ``--config``. Raises: NotFound, InvalidArgument."""
+    path = around.absolute(line.text("config")) or f"{bundle_path(line, around)}/config.json"
     try:
         with open(path, "rb") as file:
             return file.read()
@@ -137,16 +158,18 @@ def _read_config(line: CommandLine, around: Surroundings, bundle: str) -> bytes:
         raise InvalidArgument(f"read {path}: {(exc.strerror or '').lower()}", path=path) from exc
 
 
-def _rootfs(spec: Spec, bundle: str) -> str:
-    path = os.path.realpath(os.path.join(bundle, spec["root"]["path"]))
-    if not os.path.isdir(path):
-        raise NotFound(
-            f"open the rootfs {path}: no such file or directory",
+def _check_rootfs(job: Job) -> None:
+    if os.path.isdir(job.rootfs):
+        return
+    cause = "not a directory" if os.path.exists(job.rootfs) else "no such file or directory"
+    job.problem(
+        NotFound(
+            f"open the rootfs {job.rootfs}: {cause}",
             hint="root.path is relative to the bundle, and must be a directory",
             pointer="root.path",
-            path=path,
+            path=job.rootfs,
         )
-    return path
+    )
 
 
 def _options(line: CommandLine, around: Surroundings) -> Options:
@@ -196,7 +219,7 @@ def _add_notify_mount(job: Job) -> None:
         )
 
 
-def _load_seccomp(job: Job) -> None:
+def _load_seccomp(job: Job, *, makes_something: bool) -> None:
     seccomp = job.spec.get("linux", {}).get("seccomp")
     if seccomp is None:
         return
@@ -205,7 +228,7 @@ def _load_seccomp(job: Job) -> None:
     fail_unknown = job.annotations.get(FAIL_UNKNOWN_ANNOTATION, "") in ("1", "true")
     job.seccomp = compile_profile(
         seccomp,
-        cache_dir=f"{os.path.dirname(job.record)}/.seccomp",
+        cache_dir=f"{os.path.dirname(job.record)}/.seccomp" if makes_something else None,
         log=job.warnings.append,
         fail_unknown=fail_unknown,
     )

@@ -17,11 +17,11 @@ def run(line: CommandLine) -> int:
     """Freeze or thaw, as the command's name says. Resuming what is not paused is an error, as with runc."""
     record = open_container(line)
     wanted = (PAUSED,) if line.command == "resume" else (CREATED, RUNNING)
-    if not record.is_running:
-        raise FailedPrecondition(f"{line.command} container {record.container_id!r}: container not running")
     if record.status not in wanted:
+        # runc's words.
+        cause = "container not paused" if line.command == "resume" else "container not running"
         raise FailedPrecondition(
-            f"{line.command} container {record.container_id!r}: it is {record.status}",
+            f"{line.command} container {record.container_id!r}: {cause}: it is {record.visible_status}",
             hint="resume needs a paused container, pause one that is not",
         )
     with open_container_group(record) as group:
