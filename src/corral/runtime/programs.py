@@ -71,6 +71,9 @@ def _begin(job: Job) -> Plan:
 
 def _start(job: Job) -> Plan:
     plan = _begin(job)
+    if job.options.notify_socket:
+        # The listener of create is gone, and the program may be ready before anything else is done here.
+        plan.front("NOTIFY_LISTEN", f"{job.record}/notify/notify.sock")
     plan.front("RELEASE", START_TIMEOUT_MS)
     if job.options.notify_socket:
         plan.front("NOTIFY_RELAY", f"{job.record}/notify/notify.sock", job.options.notify_socket)
