@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import subprocess
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,6 +78,17 @@ def _file(path: str) -> Callable[[], str | None]:
     return lambda: None if Path(path).exists() else f"no {path}"
 
 
+def _userns() -> str | None:
+    made = subprocess.run(["unshare", "--user", "true"], capture_output=True, text=True, timeout=30, check=False)
+    return None if made.returncode == 0 else f"no user namespaces: {made.stderr.strip()}"
+
+
+def _newuidmap() -> str | None:
+    if not shutil.which("newuidmap"):
+        return "no newuidmap"
+    return _file("/etc/subuid")() or _file("/etc/subgid")()
+
+
 def _disk() -> str | None:
     numbers = os.stat("/").st_dev
     whole = Path(f"/sys/dev/block/{os.major(numbers)}:{os.minor(numbers)}")
@@ -99,7 +111,8 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "blkio-weight": _blkio_weight,
     "memory-policy": _memory_policy,
     "oom-score-lowering": _oom_score_lowering,
-    "newuidmap": _program("newuidmap"),
+    "userns": _userns,
+    "newuidmap": _newuidmap,
     "ip": _program("ip"),
     "time-namespace": _namespace("time"),
     "apparmor": _file("/sys/kernel/security/apparmor"),
