@@ -1,0 +1,37 @@
+"""What this session swept: points by operation, of how many."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from functools import cache
+from pathlib import Path
+
+COUNTS: dict[str, tuple[int, int]] = {}
+OPS: set[str] = set()
+
+
+def wanted() -> str:
+    """``CORRAL_SWEEP``: "all", a part of the names of points, or "" for a seeded subset."""
+    return os.environ.get("CORRAL_SWEEP", "")
+
+
+@cache
+def seed() -> str:
+    """``CORRAL_SWEEP_SEED``, else the commit: another subset each time something changes, the same one for a rerun."""
+    given = os.environ.get("CORRAL_SWEEP_SEED", "")
+    if given:
+        return given
+    asked = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return asked.stdout.strip() or "0"
+
+
+def summary() -> str:
+    """One line for the end of the session."""
+    done, known = (sum(column) for column in zip(*COUNTS.values(), strict=True))
+    return (
+        f"crash sweep: {done} of {known} points in {len(COUNTS)} operations, {len(OPS)} kinds of step, "
+        f"CORRAL_SWEEP_SEED={seed()}"
+    )

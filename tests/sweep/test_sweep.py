@@ -1,0 +1,105 @@
+"""The crash sweep: SIGKILL and errors at every step of every operation, and the promises that hold all the same.
+
+By default a subset, drawn by ``CORRAL_SWEEP_SEED`` (default: the commit). ``CORRAL_SWEEP=all`` sweeps everything, any
+other value the points whose names contain it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conformance import rootfs
+from sweep import tally
+from sweep.operations import Executing, Making, Operation, Programs, Stage, Starting
+from sweep.points import choose
+from sweep.scenes import SCENES, Scene, make_spec, surroundings
+from sweep.world import World, descendants
+
+USER = 1000
+# Points of each operation in the subset.
+SHARE = int(os.environ.get("CORRAL_SWEEP_SHARE", "9"))
+CREATE, RUN, RUN_DETACHED = Making("create"), Making("run"), Making("run", detach=True)
+EXEC, EXEC_DETACHED = Executing(), Executing("--detach")
+DELETE = Programs("delete", is_running=False)
+DELETE_FORCE = Programs("delete", "--force")
+OPERATIONS: tuple[tuple[str, Operation], ...] = (
+    *((scene, CREATE) for scene in SCENES),
+    *((scene, Starting()) for scene in ("plain", "hooks", "settings", "rootless")),
+    *((scene, RUN) for scene in ("plain", "hooks", "joined", "rootless")),
+    *((scene, RUN_DETACHED) for scene in ("plain", "user", "settings")),
+    *((scene, EXEC) for scene in ("plain", "user", "settings", "rootless")),
+    ("plain", EXEC_DETACHED),
+    *((scene, DELETE) for scene in ("plain", "hooks", "rootless")),
+    *((scene, DELETE_FORCE) for scene in ("plain", "hooks", "user")),
+    ("plain", Programs("kill")),
+    ("plain", Programs("kill", "--all")),
+    ("joined", Programs("kill", "--all")),
+    ("plain", Programs("state")),
+)
+
+
+@pytest.fixture
+def world(subreaper: None, mark: str, template: rootfs.Template) -> Iterator[World]:
+    """A world of the test's own."""
+    path = Path(tempfile.mkdtemp(prefix=f"{mark}-", dir="/tmp"))
+    path.chmod(0o755)
+    world = World(path, mark, template, allowed=frozenset(descendants()))
+    world.set_up()
+    yield world
+    world.clean()
+    shutil.rmtree(path)
+
+
+def open_stage(world: World, scene: Scene) -> None:
+    """What a scene needs of its world."""
+    if scene.is_rootless:
+        world.user = USER
+        home = world.path / "home"
+        home.mkdir()
+        os.chown(home, USER, USER)
+        world.path.chmod(0o777)
+        world.env |= {"HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
+
+
+def sweep(stage: Stage, operation: Operation) -> list[str]:
+    """Play the chosen points of an operation; the broken promises of each, in words."""
+    name = f"{operation.name}/{stage.scene.name}"
+    points = list(operation.points(stage))
+    broken = [f"{name} without a fault: {problem}" for problem in stage.problems]
+    chosen = choose(points, tally.wanted(), SHARE, f"{tally.seed()} {name}")
+    tally.COUNTS[name] = (len(chosen), len(points))
+    for point in chosen:
+        tally.OPS.add(point.op)
+        stage.problems = []
+        said: object = ""
+        try:
+            said = operation.play(stage, point)
+        except (AssertionError, OSError, ValueError) as error:
+            stage.problems.append(f"{type(error).__name__}: {error}")
+        if stage.problems:
+            listed = "\n    ".join(stage.problems)
+            broken.append(f"{name} at {point.name}:\n    {listed}\n    outcome: {said}")
+            stage.world.clean()
+    return broken
+
+
+@pytest.mark.requires("root", "busybox")
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("scene", "operation"), OPERATIONS, ids=[f"{o.name}-{scene}" for scene, o in OPERATIONS])
+def test_s4_14_nothing_is_lost_when_it_dies_at_any_step(scene: str, operation: Operation, world: World) -> None:
+    """No process, cgroup, mount or name is left; the same create works at once; errors are one line and a hint."""
+    chosen = SCENES[scene]
+    open_stage(world, chosen)
+    with surroundings(world, chosen) as (holder, listeners):
+        spec = make_spec(chosen, world.path, holder, world.user)
+        stage = Stage(world, chosen, spec, listeners, holder)
+        broken = sweep(stage, operation)
+    assert broken == [], f"{len(broken)} points, CORRAL_SWEEP_SEED={tally.seed()}\n" + "\n".join(broken)
