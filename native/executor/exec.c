@@ -83,16 +83,36 @@ int step_prepare_fds(struct context *c, const struct step *s) {
     return r < 0 ? detail(c, r, "close_range") : 0;
 }
 
-/* The peer must be the container's maker or root: others could not reach the record anyway. */
-static bool peer_may_start(int sock) {
-    struct ucred cred;
-    socklen_t size = sizeof cred;
-    return getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &size) == 0 && cred.pid >= 0;
+#define OVERFLOW_UID 65534u
+
+bool has_starter;
+
+/* The peer must be the container's maker or root. A listening socket carries the credentials of whoever called
+ * listen(2), shown in the same user namespace as the peer's; a root that this one does not map shows as the overflow
+ * id. All this is a second lock: the record is a directory of mode 0700. */
+static bool peer_may_start(int listener, int sock) {
+    struct ucred maker, peer;
+    socklen_t size = sizeof maker;
+    /* A filter with a listener is in force already, and may refuse the question. */
+    if (getsockopt(listener, SOL_SOCKET, SO_PEERCRED, &maker, &size) < 0)
+        return true;
+    size = sizeof peer;
+    if (getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+        return true;
+    return peer.uid == maker.uid || peer.uid == 0 || peer.uid == OVERFLOW_UID;
 }
 
-/* Blocks until `start` connects. From here on the front is gone, so failures go down that connection: it becomes the
- * peer, and its end at exec is what tells `start` that all went well. The lock goes with the exec, too: it is what
- * tells created from running. */
+/* Tells `start`, once, that nothing but the exec is left: from then on our end of the connection closing means that it
+ * took place, and not that we were killed in a hook. Before the filter is loaded, which may forbid to send. */
+void announce_exec(struct context *c, const struct step *s) {
+    static bool done;
+    if (has_starter && !done)
+        (void)message_tell(c->peer, MSG_SYNC, s->index, 0, 0);
+    done = has_starter;
+}
+
+/* Blocks until `start` connects. From here on the front is gone, so warnings and failures go down that connection: it
+ * becomes the peer. The lock goes with the exec, too: it is what tells created from running. */
 int step_wait_start(struct context *c, const struct step *s) {
     int listener = slot_get(c, s->arg[0].num);
     if (listener < 0)
@@ -105,9 +125,10 @@ int step_wait_start(struct context *c, const struct step *s) {
                 continue;
             return detail(c, -errno, "accept on the start socket");
         }
-        if (!peer_may_start(sock))
+        if (!peer_may_start(listener, sock))
             continue;
         c->peer = steal_fd(&sock);
+        has_starter = true;
         break;
     }
     /* One start only: whoever comes second is refused at once instead of waiting in the queue for ever. */
@@ -121,7 +142,8 @@ static char **make_vector(const struct arg *vec, const char *extra) {
     if (!out)
         return NULL;
     for (const char *item = vec_next(vec, NULL); item; item = vec_next(vec, item))
-        out[i++] = (char *)(uintptr_t)item;
+        if (!extra || strcmp(item, "HOME=") != 0) /* an empty one would be found first */
+            out[i++] = (char *)(uintptr_t)item;
     if (extra)
         out[i++] = (char *)(uintptr_t)extra;
     return out;
@@ -144,6 +166,7 @@ int step_exec(struct context *c, const struct step *s) {
     char **argv = make_vector(&s->arg[0], NULL), **env = make_vector(&s->arg[1], extra);
     if (!argv || !env)
         return -ENOMEM;
+    announce_exec(c, s);
     execve(c->program, argv, env);
     int err = -errno;
     struct stat st;

@@ -167,10 +167,10 @@ int step_seccomp_send(struct context *c, const struct step *s) {
     return r < 0 ? detail(c, r, "send to '%s'", s->arg[0].ptr) : 0;
 }
 
-/* START_LISTEN(listen slot, lock slot): stream socket start.sock and the lock by which created is told from running. */
+/* START_LISTEN(listen slot, lock slot): packet socket start.sock and the lock by which created is told from running. */
 int step_start_listen(struct context *c, const struct step *s) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    cleanup_fd int sock = sys_result(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    cleanup_fd int sock = sys_result(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
     if (sock < 0)
         return detail(c, sock, "open a socket");
     fmt(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/start.sock", c->record);

@@ -26,6 +26,7 @@
 
 #define CRED_NO_SETGROUPS 1u
 #define CRED_KEEP_GROUPS  2u
+#define CRED_KEEP_CAPS    4u
 #define CRED_KEEP_ADMIN   8u
 #define CRED_ONLY_CAPS   16u
 
@@ -53,11 +54,12 @@ static int capset(uint64_t effective, uint64_t permitted, uint64_t inheritable) 
     return sys_result(syscall(SYS_capset, &header, data));
 }
 
-static int capget_permitted(uint64_t *ret) {
+static int capget(uint64_t *permitted, uint64_t *inheritable) {
     struct cap_header header = {.version = CAP_VERSION_3};
     struct cap_data data[2] = {{0}};
     int r = sys_result(syscall(SYS_capget, &header, data));
-    *ret = data[0].permitted | (uint64_t)data[1].permitted << 32;
+    *permitted = data[0].permitted | (uint64_t)data[1].permitted << 32;
+    *inheritable = data[0].inheritable | (uint64_t)data[1].inheritable << 32;
     return r;
 }
 
@@ -86,7 +88,7 @@ static void raise_ambient(struct context *c, uint64_t ambient) {
 }
 
 static int set_groups(struct context *c, const struct step *s, unsigned flags) {
-    uint32_t groups[1024];
+    static uint32_t groups[65536]; /* NGROUPS_MAX; a copy, as the plan's bytes are not aligned */
     size_t n = s->arg[2].len / sizeof groups[0];
     if (flags & (CRED_NO_SETGROUPS | CRED_KEEP_GROUPS))
         return 0;
@@ -101,7 +103,7 @@ static int become_user(struct context *c, const struct step *s, unsigned flags) 
     uid_t uid = (uid_t)s->arg[0].num;
     gid_t gid = (gid_t)s->arg[1].num;
     /* Capabilities survive the change to a user other than root only with this flag; exec clears it. */
-    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
+    if (!(flags & CRED_KEEP_CAPS) && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
         return detail(c, -errno, "keep capabilities");
     own_stdio(c, uid);
     int r = set_groups(c, s, flags);
@@ -116,14 +118,31 @@ static int become_user(struct context *c, const struct step *s, unsigned flags) 
     return 0;
 }
 
+/* The three sets of the process, with CAP_SYS_ADMIN kept beyond them if it is there and a later step needs it. */
+static int set_sets(struct context *c, const struct cap_sets *sets, unsigned flags) {
+    uint64_t permitted, inheritable, extra = 0;
+    int r = capget(&permitted, &inheritable);
+    if (r < 0)
+        return detail(c, r, "read the capabilities");
+    if (flags & CRED_KEEP_ADMIN)
+        extra = permitted & CAP_SYS_ADMIN_BIT;
+    /* What capset(2) refuses to make inheritable: a mistaken config, which the process survives with less. */
+    uint64_t possible = inheritable | (permitted & sets->bounding);
+    if (sets->inheritable & ~possible)
+        warning(c, "capabilities %llx cannot be inheritable: they must be permitted and bounding too",
+                (unsigned long long)(sets->inheritable & ~possible));
+    r = capset(sets->effective | extra, sets->permitted | extra, sets->inheritable & possible);
+    return r < 0 ? detail(c, r, "set the capabilities") : 0;
+}
+
 int step_credentials(struct context *c, const struct step *s) {
     struct cap_sets sets = {s->arg[3].num, s->arg[4].num, s->arg[5].num, s->arg[6].num, s->arg[7].num};
     unsigned flags = (unsigned)s->arg[8].num;
     int r;
-    if (flags & CRED_ONLY_CAPS) {
-        r = capset(sets.effective, sets.permitted, sets.inheritable);
-        return r < 0 ? detail(c, r, "set the capabilities") : 0;
-    }
+    if (flags & CRED_ONLY_CAPS)
+        return set_sets(c, &sets, 0);
+    if (flags & CRED_KEEP_CAPS)
+        return become_user(c, s, flags);
     /* The bounding set first: dropping from it needs CAP_SETPCAP, which is about to go. Then the user, with all
      * capabilities kept, and the sets last. */
     r = drop_bounding(c, sets.bounding);
@@ -132,16 +151,9 @@ int step_credentials(struct context *c, const struct step *s) {
     r = become_user(c, s, flags);
     if (r < 0)
         return r;
-    uint64_t extra = 0;
-    if (flags & CRED_KEEP_ADMIN) {
-        r = capget_permitted(&extra);
-        if (r < 0)
-            return detail(c, r, "read the capabilities");
-        extra &= CAP_SYS_ADMIN_BIT;
-    }
-    r = capset(sets.effective | extra, sets.permitted | extra, sets.inheritable);
+    r = set_sets(c, &sets, flags);
     if (r < 0)
-        return detail(c, r, "set the capabilities");
+        return r;
     raise_ambient(c, sets.ambient);
     return 0;
 }
@@ -181,6 +193,7 @@ int step_seccomp(struct context *c, const struct step *s) {
         return detail(c, -EINVAL, "the program has %u bytes", s->arg[0].len);
     program.len = (unsigned short)(s->arg[0].len / sizeof(struct sock_filter));
     program.filter = (struct sock_filter *)(uintptr_t)s->arg[0].ptr;
+    announce_exec(c, s);
     int r = sys_seccomp(SECCOMP_SET_MODE_FILTER, flags, &program);
     if (r == -ENOSYS && flags == 0 && slot < 0)
         r = prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) < 0 ? -errno : 0;

@@ -12,7 +12,7 @@
 
 /* Journal entries of kind RESCTRL: id says which directory, value whether it is there yet. */
 enum { ENTRY_GROUP = 0, ENTRY_MONITOR = 1 };
-enum { VALUE_INTENDED = 0, VALUE_CREATED = 1 };
+enum { VALUE_INTENDED = 0, VALUE_CREATED = 1, VALUE_FOREIGN = 2 };
 
 /* What the kernel says about the write that it has just refused. */
 static void add_status(struct context *c, const char *path) {
@@ -34,8 +34,11 @@ static int make_group(struct context *c, int dir, const char *path, unsigned ent
     int r = journal_append(c->journal, JOURNAL_RESCTRL, entry, VALUE_INTENDED, 0);
     if (r < 0)
         return detail(c, r, "write the record's journal");
-    if (mkdirat(dir, path, 0755) < 0)
-        return detail(c, -errno, "mkdir '%s'", path);
+    if (mkdirat(dir, path, 0755) < 0) {
+        r = -errno;
+        (void)journal_append(c->journal, JOURNAL_RESCTRL, entry, VALUE_FOREIGN, 0);
+        return r == -EEXIST ? 0 : detail(c, r, "mkdir '%s'", path);
+    }
     r = journal_append(c->journal, JOURNAL_RESCTRL, entry, VALUE_CREATED, 0);
     return r < 0 ? detail(c, r, "write the record's journal") : 1;
 }
@@ -147,7 +150,8 @@ int step_resctrl_remove(struct context *c, const struct step *s) {
     if (n < 0)
         return detail(c, n, "read the record's journal");
     for (int i = 0; i < n; i++)
-        ours = ours || (entries[i].kind == JOURNAL_RESCTRL && entries[i].id == entry_of(path));
+        if (entries[i].kind == JOURNAL_RESCTRL && entries[i].id == entry_of(path))
+            ours = entries[i].value != VALUE_FOREIGN; /* the last word counts */
     if (!ours || unlinkat(AT_FDCWD, path, AT_REMOVEDIR) == 0 || errno == ENOENT)
         return 0;
     return detail(c, -errno, "rmdir '%s'", path);

@@ -9,7 +9,7 @@
 
 #define IOPRIO_WHO_PROCESS 1
 #define CPU_MAX 8192
-#define NODE_MAX 1024
+#define NODE_MAX 1023 /* numbers of nodes are below it */
 #define OOM_CLAMP 1u
 #define BITS (8 * sizeof(unsigned long))
 
@@ -46,6 +46,8 @@ static bool parse_list(const char *text, unsigned long *bits, unsigned max) {
             if (i == 0)
                 text++;
         }
+        if (ends[0] > ends[1])
+            return false;
         for (unsigned bit = ends[0]; bit <= ends[1]; bit++)
             bits[bit / BITS] |= 1ul << bit % BITS;
         if (*text == ',')
@@ -65,12 +67,12 @@ int step_cpu_affinity(struct context *c, const struct step *s) {
 }
 
 int step_memory_policy(struct context *c, const struct step *s) {
-    unsigned long mask[NODE_MAX / BITS] = {0};
+    unsigned long mask[NODE_MAX / BITS + 1] = {0};
     if (!parse_list(s->arg[1].ptr, mask, NODE_MAX))
         return detail(c, -EINVAL, "the list of nodes '%s'", s->arg[1].ptr);
-    /* The kernel reads one bit less than it is told (get_nodes in mm/mempolicy.c), so tell it one more. */
+    /* The kernel reads one bit less than it is told: get_nodes() in mm/mempolicy.c. */
     bool has_nodes = s->arg[1].len > 0;
-    int r = sys_set_mempolicy((int)s->arg[0].num, has_nodes ? mask : NULL, has_nodes ? NODE_MAX : 0);
+    int r = sys_set_mempolicy((int)s->arg[0].num, has_nodes ? mask : NULL, has_nodes ? NODE_MAX + 1 : 0);
     return r < 0 ? detail(c, r, "set_mempolicy mode %x, nodes '%s'", (unsigned)s->arg[0].num, s->arg[1].ptr) : 0;
 }
 
@@ -122,8 +124,20 @@ static int read_oom_score(struct context *c, int64_t *ret) {
     return 0;
 }
 
-/* Below the value that the process has inherited is only for CAP_SYS_RESOURCE, which a nested or unprivileged caller
- * lacks: the container then keeps what it has, and says so. */
+/* The lowest value that the host allows between the refused one and the current one: below what was once inherited is
+ * only for CAP_SYS_RESOURCE (oom_score_adj_min), and no file tells where that is. */
+static int64_t lower_as_far_as_allowed(struct context *c, int64_t refused, int64_t allowed) {
+    while (allowed - refused > 1) {
+        int64_t middle = refused + (allowed - refused) / 2;
+        if (write_oom_score(c, middle) == 0)
+            allowed = middle;
+        else
+            refused = middle;
+    }
+    return allowed;
+}
+
+/* A nested or unprivileged caller lacks CAP_SYS_RESOURCE: the container then gets what can be had, and says so. */
 int step_oom_score(struct context *c, const struct step *s) {
     int64_t wanted = (int64_t)s->arg[0].num, current = 0;
     int r = write_oom_score(c, wanted);
@@ -131,6 +145,7 @@ int step_oom_score(struct context *c, const struct step *s) {
         return r;
     if (read_oom_score(c, &current) < 0 || current <= wanted)
         return r;
+    current = lower_as_far_as_allowed(c, wanted, current);
     c->detail[0] = '\0';
     warning(c, "oom_score_adj %lld was asked for, this host allows no less than %lld: it stays there",
             (long long)wanted, (long long)current);

@@ -1,0 +1,73 @@
+/* delete [--force] ID */
+#include <string.h>
+
+#include "front/front.h"
+#include "front/program.h"
+
+#define LOCK_MS 15000
+#define KILL_MS 10000
+
+/* True if the record still has its name: another delete may have been faster. */
+static bool still_there(const struct invocation *inv, const char *id, int record) {
+    struct stat own, named;
+    cleanup_fd int now = record_open(inv->root, id);
+    return now >= 0 && fstat(now, &named) == 0 && fstat(record, &own) == 0 && own.st_ino == named.st_ino;
+}
+
+/* Only what has ended, never began or was half made goes without --force: created containers too, as with runc. */
+static int check_status(int record, const char *id, bool force) {
+    char text[512];
+    const char *name;
+    int status = program_status(record, id);
+    if (status < 0)
+        return status;
+    switch ((enum record_status)status) {
+    case RECORD_STOPPED:
+    case RECORD_STALE:
+    case RECORD_CREATED: return 0;
+    case RECORD_CREATING:
+    case RECORD_RUNNING: break;
+    }
+    if (force)
+        return 0;
+    name = record_status_name((enum record_status)status);
+    fmt(text, sizeof(text), "cannot delete container %s that is not stopped: %s", id, name);
+    log_error(text, "stop it first, or delete it with --force");
+    return -EBUSY;
+}
+
+static int delete_locked(const struct invocation *inv, const char *id, int record, bool force) {
+    static char why[4096];
+    char text[4400];
+    if (!still_there(inv, id, record))
+        return force ? 0 : program_not_found(id);
+    if (check_status(record, id, force) < 0)
+        return 1;
+    if (program_undo(record, why, sizeof(why)) == 0)
+        return 0;
+    fmt(text, sizeof(text), "delete container '%s': %s", id, why);
+    log_error(text, "the rest was undone and its record is kept: delete it again when the cause is gone");
+    return 1;
+}
+
+int cmd_delete(const struct invocation *inv) {
+    struct words words;
+    if (!program_words(inv, "force", 'f', 1, 1, &words))
+        return exec_python(inv);
+    const char *id = words.word[0];
+    cleanup_fd int record = program_open(inv, id);
+    if (record == -ENOENT)
+        return words.flag ? 0 : program_not_found(id);
+    if (record < 0)
+        return 1;
+    /* Asked before the lock is taken: while it is being made, its maker has it. */
+    if (check_status(record, id, words.flag) < 0)
+        return 1;
+    /* A maker that loses its container's process undoes everything itself, and lets go of the lock. */
+    if (record_lock_is_held(record, "owner.lock") == 1)
+        (void)program_kill_init(NULL, record, KILL_MS);
+    cleanup_fd int lock = program_lock(record, LOCK_MS);
+    if (lock == -EBUSY)
+        return program_refuse(id, "delete it: another process is at work on it", "try again when that has ended");
+    return delete_locked(inv, id, record, words.flag);
+}
