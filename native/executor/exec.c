@@ -102,15 +102,6 @@ static bool peer_may_start(int listener, int sock) {
     return peer.uid == maker.uid || peer.uid == 0 || peer.uid == OVERFLOW_UID;
 }
 
-/* Tells `start`, once, that nothing but the exec is left: from then on our end of the connection closing means that it
- * took place, and not that we were killed in a hook. Before the filter is loaded, which may forbid to send. */
-void announce_exec(struct context *c, const struct step *s) {
-    static bool done;
-    if (has_starter && !done)
-        (void)message_tell(c->peer, MSG_SYNC, s->index, 0, 0);
-    done = has_starter;
-}
-
 /* Blocks until `start` connects. From here on the front is gone, so warnings and failures go down that connection: it
  * becomes the peer. The lock goes with the exec, too: it is what tells created from running. */
 int step_wait_start(struct context *c, const struct step *s) {

@@ -106,15 +106,7 @@ int message_receive(int sock, struct message *ret, int timeout_ms) {
     return receive_now(sock, ret);
 }
 
-void describe_status(int status, char *buf, size_t size) {
-    if (WIFSIGNALED(status))
-        fmt(buf, size, "was killed by signal %d", WTERMSIG(status));
-    else
-        fmt(buf, size, "exited with status %d", WIFEXITED(status) ? WEXITSTATUS(status) : -1);
-}
-
-/* The peer's socket ended without a word: its status says what happened. It is left to be reaped by the undo. */
-static void note_peer_end(struct context *c, unsigned step) {
+void note_peer_end(struct context *c, unsigned step) {
     bool stage = c->init_pid <= 0;
     pid_t pid = stage ? c->stage_pid : c->init_pid;
     siginfo_t info = {0};

@@ -97,10 +97,27 @@ static bool is_rendezvous(const struct step *s) {
            (s->op == OP_SYNC || s->op == OP_PASS_FD || s->op == OP_TAKE_FD || s->op == OP_FORK);
 }
 
+/* Before the filter where nothing more is exchanged after it: it may forbid to send. */
+void announce_exec(struct context *c, const struct step *s) {
+    static bool done;
+    struct step later;
+    if (done || c->actor != ACTOR_INIT || c->peer < 0 || (s->op != OP_SECCOMP && s->op != OP_EXEC))
+        return;
+    for (unsigned i = s->index + 1; i < c->plan->n_steps; i++) {
+        plan_step(c->plan, i, &later);
+        if (later.actor == ACTOR_INIT && (is_rendezvous(&later) || later.op == OP_WAIT_START || later.op == OP_SECCOMP))
+            return;
+    }
+    done = true;
+    (void)message_tell(c->peer, MSG_SYNC, s->index, 0, 0);
+}
+
 static int run_step(struct context *c, const struct step *s) {
     char text[1536];
     c->detail[0] = '\0';
     int r = failpoint_hit(c, s, false);
+    if (r == 0)
+        announce_exec(c, s);
     if (r == 0)
         r = dispatch(c, s);
     if (r >= 0)
@@ -129,6 +146,21 @@ int run_actor(struct context *c, unsigned first, unsigned *failed) {
     return 0;
 }
 
+/* After WAIT_START the peer is a `start` that has no plan to look the step up in: it gets the whole sentence. */
+static void describe_to_starter(struct context *c, unsigned failed, int error) {
+    char text[DETAIL_MAX];
+    struct step s;
+    for (unsigned i = 0; i < failed; i++) {
+        plan_step(c->plan, i, &s);
+        if (s.op != OP_WAIT_START)
+            continue;
+        plan_step(c->plan, failed, &s);
+        describe_failure(&s, error, c->detail, text, sizeof(text));
+        memcpy(c->detail, text, sizeof(text));
+        return;
+    }
+}
+
 _Noreturn void run_child(struct context *c, unsigned first) {
     unsigned failed = 0;
     char text[2048];
@@ -136,13 +168,15 @@ _Noreturn void run_child(struct context *c, unsigned first) {
     int r = run_actor(c, first, &failed);
     if (r == 0)
         _exit(c->actor == ACTOR_STAGE ? 0 : 1);
+    if (c->actor == ACTOR_INIT)
+        describe_to_starter(c, failed, r);
     struct message_head head = {
         .kind = MSG_FAIL, .step = failed, .error = r, .value = c->actor == ACTOR_INIT};
-    (void)message_send(c->peer, &head, c->detail, strlen(c->detail), -1);
-    if (start_connection >= 0) {
+    fmt(text, sizeof(text), "%s", c->detail);
+    if (has_starter) {
         plan_step(c->plan, failed, &s);
         describe_failure(&s, r, c->detail, text, sizeof(text));
-        (void)send(start_connection, text, strlen(text), MSG_NOSIGNAL);
     }
+    (void)message_send(c->peer, &head, text, strlen(text), -1);
     _exit(1);
 }

@@ -47,12 +47,21 @@ void context_init(struct context *c, const struct plan *plan, enum actor actor);
  * index is then in *failed and whose detail is in c->detail. Optional steps only warn. */
 int run_actor(struct context *c, unsigned first, unsigned *failed);
 
-/* A child's life from birth: runs its steps, reports a failure to the front, and never returns. */
+/* A child's life from birth: runs its steps, reports a failure to its peer (the front; after WAIT_START whoever
+ * started the container), and never returns. */
 _Noreturn void run_child(struct context *c, unsigned first);
 
-/* Set by WAIT_START to the accepted connection: run_child writes the message of a later failure to it, as text. It is
- * close-on-exec, so that its end means success. -1 = none. */
+/* True once WAIT_START has made whoever starts the container the peer: a failure then carries its full description,
+ * since `start` does not know this plan. */
+extern bool has_starter;
+/* Tells the starter by SYNC, once, that nothing but the exec is left to do; nothing happens without one. */
+void announce_exec(struct context *c, const struct step *s);
+
+/* Set by WAIT_START: the connection of whoever started the container, which is the peer from then on. -1 = none. */
 extern int start_connection;
+/* Tells the peer, once, by SYNC, that nothing but the exec is left: the end of the socket alone does not tell an exec
+ * from a death. The run loop calls it. */
+void announce_exec(struct context *c, const struct step *s);
 
 /* The front's side of a failure of stage or init, kept until the run loop asks: see messages.c. */
 struct peer_failure {
@@ -67,8 +76,9 @@ extern struct peer_failure peer_failure;
 /* Waits for a message of `kind` at `step` from the peer, handling WARNING and FAIL on the way (front), or from the
  * front (children). Returns 0, or -ECANCELED if the peer failed or ended (peer_failure says why). */
 int peer_expect(struct context *c, uint32_t kind, unsigned step, struct message *ret);
-/* The peer's end without having executed or failed in words: its wait status, as an error text. */
-void describe_status(int status, char *buf, size_t size);
+/* Fills peer_failure when the peer's socket ended without a word, at `step`: its wait status says what happened. The
+ * process is left to be reaped. */
+void note_peer_end(struct context *c, unsigned step);
 
 /* "mount /srv/x on /data (config mounts[3]): open '/srv/x': no such file or directory". With -ECANCELED the detail is
  * the whole cause, and no error's words follow it. */

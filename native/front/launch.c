@@ -137,15 +137,23 @@ static int fail(struct context *c, struct answer *answer, struct failure f) {
 
 /* ---- success -------------------------------------------------------------------------------------------------------- */
 
-/* Until init has executed its program: its end of the socket closes. */
+/* Until init has executed its program: it announces that by SYNC, then its end of the socket closes by itself. */
 static int await_exec(struct context *c) {
     static struct message m;
+    bool announced = false;
     peer_failure.set = false;
     for (;;) {
         int r = message_receive(c->peer, &m, -1);
-        if (r <= 0)
+        if (r < 0)
             return r;
+        if (r == 0 && announced)
+            return 0;
+        if (r == 0) {
+            note_peer_end(c, c->plan->n_steps - 1);
+            return -ECANCELED;
+        }
         message_close_fds(&m);
+        announced = announced || m.kind == MSG_SYNC;
         if (m.kind == MSG_WARNING)
             log_warning(m.bytes);
         if (m.kind != MSG_FAIL)
