@@ -54,11 +54,6 @@ _Noreturn void run_child(struct context *c, unsigned first);
 /* True once WAIT_START has made whoever starts the container the peer: a failure then carries its full description,
  * since `start` does not know this plan. */
 extern bool has_starter;
-/* Tells the starter by SYNC, once, that nothing but the exec is left to do; nothing happens without one. */
-void announce_exec(struct context *c, const struct step *s);
-
-/* Set by WAIT_START: the connection of whoever started the container, which is the peer from then on. -1 = none. */
-extern int start_connection;
 /* Tells the peer, once, by SYNC, that nothing but the exec is left: the end of the socket alone does not tell an exec
  * from a death. The run loop calls it. */
 void announce_exec(struct context *c, const struct step *s);
