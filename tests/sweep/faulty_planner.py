@@ -80,8 +80,10 @@ def _steps(plan: Any) -> list[tuple[int, str, int, str]]:
 
 
 def _watch_plans(faults: Faults) -> None:
-    import corral.runtime.prepare as prepare
-    import corral.runtime.session as session
+    from importlib import import_module
+
+    prepare: Any = import_module("corral.runtime.prepare")
+    session: Any = import_module("corral.runtime.session")
 
     compile_programs, encode = prepare.compile_programs, session.encode
 
@@ -93,7 +95,8 @@ def _watch_plans(faults: Faults) -> None:
 
     def traced_encode(plan: Any) -> bytes:
         faults.traced["plan"] = _steps(plan)
-        return encode(plan)
+        encoded: bytes = encode(plan)
+        return encoded
 
     prepare.compile_programs = traced_programs
     session.encode = traced_encode
@@ -129,7 +132,7 @@ def main(directory: str) -> None:
         faults.is_armed = False
         faults.write_trace()
 
-    Session._handle = faulty_handle  # type: ignore[method-assign]
+    Session._handle = faulty_handle  # type: ignore[assignment,method-assign]
     sys.addaudithook(faults.hook)
     from corral._boot import main as boot
 
