@@ -85,8 +85,6 @@ int step_prepare_fds(struct context *c, const struct step *s) {
 
 #define OVERFLOW_UID 65534u
 
-bool has_starter;
-
 /* The peer must be the container's maker or root. A listening socket carries the credentials of whoever called
  * listen(2), shown in the same user namespace as the peer's; a root that this one does not map shows as the overflow
  * id. All this is a second lock: the record is a directory of mode 0700. */
@@ -119,7 +117,6 @@ int step_wait_start(struct context *c, const struct step *s) {
         if (!peer_may_start(listener, sock))
             continue;
         c->peer = steal_fd(&sock);
-        has_starter = true;
         break;
     }
     /* One start only: whoever comes second is refused at once instead of waiting in the queue for ever. */
@@ -157,7 +154,6 @@ int step_exec(struct context *c, const struct step *s) {
     char **argv = make_vector(&s->arg[0], NULL), **env = make_vector(&s->arg[1], extra);
     if (!argv || !env)
         return -ENOMEM;
-    announce_exec(c, s);
     execve(c->program, argv, env);
     int err = -errno;
     struct stat st;

@@ -79,12 +79,12 @@ static int drop_bounding(struct context *c, uint64_t keep) {
 }
 
 /* An ambient capability must be permitted and inheritable, or it cannot be raised: a mistaken config, which the
- * process survives with less. */
-static void raise_ambient(struct context *c, uint64_t ambient) {
+ * process survives with less. The planner has warned of it. */
+static void raise_ambient(uint64_t ambient) {
     (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     for (unsigned cap = 0; cap < CAPS; cap++)
-        if ((ambient >> cap & 1) && prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0) < 0)
-            warning(c, "capability %u cannot be ambient: it must be permitted and inheritable too", cap);
+        if (ambient >> cap & 1)
+            (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0);
 }
 
 static int set_groups(struct context *c, const struct step *s, unsigned flags) {
@@ -154,7 +154,7 @@ int step_credentials(struct context *c, const struct step *s) {
     r = set_sets(c, &sets, flags);
     if (r < 0)
         return r;
-    raise_ambient(c, sets.ambient);
+    raise_ambient(sets.ambient);
     return 0;
 }
 
@@ -193,7 +193,6 @@ int step_seccomp(struct context *c, const struct step *s) {
         return detail(c, -EINVAL, "the program has %u bytes", s->arg[0].len);
     program.len = (unsigned short)(s->arg[0].len / sizeof(struct sock_filter));
     program.filter = (struct sock_filter *)(uintptr_t)s->arg[0].ptr;
-    announce_exec(c, s);
     int r = sys_seccomp(SECCOMP_SET_MODE_FILTER, flags, &program);
     if (r == -ENOSYS && flags == 0 && slot < 0)
         r = prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) < 0 ? -errno : 0;

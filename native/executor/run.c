@@ -94,8 +94,9 @@ static bool is_rendezvous(const struct step *s) {
            (s->op == OP_SYNC || s->op == OP_PASS_FD || s->op == OP_TAKE_FD || s->op == OP_FORK);
 }
 
-/* Before the filter where nothing more is exchanged after it: it may forbid to send. */
-void announce_exec(struct context *c, const struct step *s) {
+/* Tells the peer, once, by SYNC, that nothing but the exec is left: the end of the socket alone does not tell an exec
+ * from a death. Before the filter, where nothing more is exchanged after it: it may forbid to send. */
+static void announce_exec(struct context *c, const struct step *s) {
     static bool done;
     struct step later;
     if (done || c->actor != ACTOR_INIT || c->peer < 0 || (s->op != OP_SECCOMP && s->op != OP_EXEC))

@@ -51,13 +51,6 @@ int run_actor(struct context *c, unsigned first, unsigned *failed);
  * started the container), and never returns. */
 _Noreturn void run_child(struct context *c, unsigned first);
 
-/* True once WAIT_START has made whoever starts the container the peer: a failure then carries its full description,
- * since `start` does not know this plan. */
-extern bool has_starter;
-/* Tells the peer, once, by SYNC, that nothing but the exec is left: the end of the socket alone does not tell an exec
- * from a death. The run loop calls it. */
-void announce_exec(struct context *c, const struct step *s);
-
 /* The front's side of a failure of stage or init, kept until the run loop asks: see messages.c. */
 struct peer_failure {
     bool set;
