@@ -10,19 +10,20 @@ int step_root_propagation(struct context *c, const struct step *s) {
     return r < 0 ? detail(c, r, "set the propagation of '/'") : 0;
 }
 
-/* pivot_root(2) refuses a new root whose parent mount is shared, and what we mount would reach the host. The mount
- * that holds the path is found by trying: EINVAL says "no mount point", so its parent directory is asked next. */
-static int make_holder_private(struct context *c, const char *path) {
+/* pivot_root(2) refuses a new root whose parent mount is shared, and what we mount would reach the host. A slave is
+ * enough: private would cut off volumes on that same mount from what the host mounts below them later. The mount that
+ * holds the path is found by trying: EINVAL says "no mount point", so its parent directory is asked next. */
+static int unshare_holder(struct context *c, const char *path) {
     char at[PATH_MAX];
     if (strlen(path) >= sizeof(at) || path[0] != '/')
         return detail(c, -EINVAL, "the rootfs '%s' is not an absolute path", path);
     memcpy(at, path, strlen(path) + 1);
     for (;;) {
-        int r = sys_result(mount(NULL, at, NULL, MS_PRIVATE, NULL));
+        int r = sys_result(mount(NULL, at, NULL, MS_SLAVE, NULL));
         if (r == 0)
             return 0;
         if (r != -EINVAL || strcmp(at, "/") == 0)
-            return detail(c, r, "make the mount of '%s' private", path);
+            return detail(c, r, "make the mount of '%s' a slave", path);
         char *slash = strrchr(at, '/');
         slash[slash == at] = '\0';
     }
@@ -38,7 +39,7 @@ int step_rootfs(struct context *c, const struct step *s) {
         c->rootfd = steal_fd(&place);
         return 0;
     }
-    int r = make_holder_private(c, path);
+    int r = unshare_holder(c, path);
     if (r < 0)
         return r;
     cleanup_fd int tree = sys_open_tree(place, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
