@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 J_COMMIT = 7
+J_DELETING = 10
 _JOURNAL_ENTRY = 16
 
 CREATING, CREATED, RUNNING, PAUSED, STOPPED, STALE = "creating", "created", "running", "paused", "stopped", "stale"
@@ -131,16 +132,17 @@ def is_stale(path: str) -> bool:
     except BlockingIOError:
         return False
     else:
-        return not _is_committed(path)
+        return not journal_has(path, J_COMMIT)
     finally:
         os.close(fd)
 
 
-def _is_committed(path: str) -> bool:
+def journal_has(path: str, kind: int) -> bool:
+    """Whether the record's journal has an entry of this kind. Raises: FileNotFoundError."""
     with open(f"{path}/journal", "rb") as file:
         journal = file.read()
     starts = range(0, len(journal) - _JOURNAL_ENTRY + 1, _JOURNAL_ENTRY)
-    return any(int.from_bytes(journal[at : at + 2], "little") == J_COMMIT for at in starts)
+    return any(int.from_bytes(journal[at : at + 2], "little") == kind for at in starts)
 
 
 class Record:
@@ -188,7 +190,7 @@ class Record:
     def _read_status(self) -> str:
         if is_stale(self.path):
             return STALE
-        if not _is_committed(self.path):
+        if not journal_has(self.path, J_COMMIT):
             return CREATING
         if self.pid == 0:
             return STOPPED
