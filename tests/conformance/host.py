@@ -7,6 +7,7 @@ None. Probes try the thing itself; none looks at the kernel's version.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shutil
 import subprocess
@@ -89,6 +90,13 @@ def _newuidmap() -> str | None:
     return _file("/etc/subuid")() or _file("/etc/subgid")()
 
 
+def _idmap() -> str | None:
+    # mount_setattr(2) came with idmapped mounts, in 5.12; the file system of /tmp has to support them too.
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall(442, -1, b"", 0, None, 0)
+    return "no mount_setattr" if ctypes.get_errno() == errno.ENOSYS else None
+
+
 def _disk() -> str | None:
     numbers = os.stat("/").st_dev
     whole = Path(f"/sys/dev/block/{os.major(numbers)}:{os.minor(numbers)}")
@@ -111,6 +119,7 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "blkio-weight": _blkio_weight,
     "memory-policy": _memory_policy,
     "oom-score-lowering": _oom_score_lowering,
+    "idmap": _idmap,
     "userns": _userns,
     "newuidmap": _newuidmap,
     "ip": _program("ip"),

@@ -30,7 +30,7 @@ _RUNC_SINCE: dict[str, tuple[int, ...] | None] = {
     "exec-cgroup-check": (1, 2),
     "exec-cpu-affinity": (1, 3),
     "exec-umask": None,
-    "features-mount-options": (1, 1),
+    "features-mount-options": None,
     "hostile-passwd": None,
     "hugetlb-on-hybrid": None,
     "idmap": (1, 2),
@@ -83,6 +83,8 @@ def missing(name: str, version: tuple[int, ...], features: Iterable[str]) -> str
         if feature in table:
             since = table[feature]
             shown = ".".join(str(part) for part in version)
+            if feature == "corral":
+                return f"an extra of corral, not of {name}"
             if since is None:
                 return f"{name} {shown} has no {feature}"
             if version < since:
