@@ -65,6 +65,9 @@ static void put_directive(struct out *o, const char **format, va_list *args) {
         limit = va_arg(*args, int);
         f += 2;
     }
+    if (f[0] == '.' && f[1] >= '0' && f[1] <= '9')
+        for (limit = 0, f++; *f >= '0' && *f <= '9'; f++)
+            limit = limit * 10 + (*f - '0');
     for (; *f == 'l' || *f == 'z'; f++)
         longs++;
     switch (*f) {

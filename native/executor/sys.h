@@ -242,7 +242,7 @@ int64_t process_start_time(int proc, pid_t pid);          /* field 22 of PROC/PI
 bool process_is_dead(int proc, pid_t pid, int64_t start); /* gone, another, or a zombie */
 
 /* ---- text ------------------------------------------------------------------------------------------------- */
-/* snprintf without stdio: %s %c %d %i %u %x %o %p %% with l, ll, z, a width with 0, and %.*s. Returns the length
+/* snprintf without stdio: %s %c %d %i %u %x %o %p %% with l, ll, z, a width with 0, %.*s and %.5s. Returns the length
  * stored (the text is cut at size-1, always NUL-ended). */
 size_t fmt(char *buf, size_t size, const char *format, ...) __attribute__((format(printf, 3, 4)));
 size_t fmt_list(char *buf, size_t size, const char *format, va_list args);

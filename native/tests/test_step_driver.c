@@ -63,6 +63,8 @@ static void prepare(struct context *c, const struct plan *plan, const char *acto
     }
     if (record)
         c->record = open(record, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (record) /* -1 where the test made no such file: then nothing is noted */
+        c->journal = openat(c->record, "journal", O_WRONLY | O_APPEND | O_CLOEXEC);
 }
 
 /* An older kernel: each of these system calls is unknown. */

@@ -25,8 +25,8 @@ static void test_fmt_takes_long_numbers(void) {
 }
 
 static void test_fmt_takes_strings_and_characters(void) {
-    fmt(out, sizeof(out), "%s-%.*s-%c-%%", "ab", 2, "xyz", '!');
-    CHECK_TEXT("ab-xy-!-%", out);
+    fmt(out, sizeof(out), "%s-%.*s-%.1s-%c-%%", "ab", 2, "xyz", "uv", '!');
+    CHECK_TEXT("ab-xy-u-!-%", out);
 }
 
 static void test_fmt_cuts_when_the_buffer_is_full(void) {
