@@ -1,4 +1,4 @@
-/* create, run and exec: get a plan, run it, commit it or undo it. */
+/* create, run, exec and mounts: get a plan, run it, commit it or undo it. */
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -184,6 +184,11 @@ static int run_plan(struct context *c, struct answer *answer) {
         r = await_exec(c);
     if (r < 0)
         return fail(c, answer, (struct failure){failed, r, c->detail});
+    /* No record: the process is no container's, it came to do its steps and ends by itself (mounts). */
+    if (mode & MODE_CREATE && c->record < 0) {
+        close_fd(&c->peer);
+        (void)wait_pid(c->init_pid, NULL);
+    }
     c->planner = -1;
     if (!foreground) {
         planner_end(answer);

@@ -108,6 +108,11 @@ class Session:
 
             self._plan = prepare_exec(line, around)
             self._send_plan(encode(self._plan), ())
+        elif line.command == "mounts":
+            from corral.runtime.commands.mounts import prepare_mounts
+
+            self._plan = prepare_mounts(line, around)
+            self._send_plan(encode(self._plan), ())
         else:
             self._create(line, around)
 
