@@ -71,12 +71,12 @@ static int set_attr(int tree, uint64_t set, uint64_t clear, unsigned flags) {
     return sys_mount_setattr(tree, "", AT_EMPTY_PATH | flags, &attr);
 }
 
-int mount_set_flags(struct context *c, int tree, uint64_t ms, uint64_t cleared) {
+int mount_set_flags(struct context *c, int tree, uint64_t ms, uint64_t cleared, bool keep) {
     uint64_t set = mount_attributes(ms);
     uint64_t clear = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC |
                      MOUNT_ATTR_NOSYMFOLLOW;
     uint64_t atime = asks_atime(ms) ? MOUNT_ATTR__ATIME : 0; /* mount(2) keeps the policy if none is named */
-    int r = set_attr(tree, set, (clear & ~set) | atime, 0);
+    int r = keep ? -EPERM : set_attr(tree, set, (clear & ~set) | atime, 0);
     if (r == -EINVAL && !(set & MOUNT_ATTR_NOSYMFOLLOW)) /* the flag came with 5.14 (dd8b477f9a3d) */
         r = set_attr(tree, set, (clear & ~set & ~(uint64_t)MOUNT_ATTR_NOSYMFOLLOW) | atime, 0);
     if (r != -EPERM)
@@ -117,10 +117,11 @@ static int change_by_path(struct context *c, int tree, uint64_t flags) {
     return r;
 }
 
-int mount_set_flags_old(struct context *c, int tree, uint64_t ms, uint64_t cleared) {
-    int r = change_by_path(c, tree, MS_REMOUNT | MS_BIND | (ms & MS_ATTRIBUTES));
+int mount_set_flags_old(struct context *c, int tree, uint64_t ms, uint64_t cleared, bool keep) {
     uint64_t has = flags_of(tree);
-    if (r == -EPERM && !(mount_attributes(has) & cleared))
+    bool contradicts = mount_attributes(has) & cleared;
+    int r = keep && !contradicts ? -EPERM : change_by_path(c, tree, MS_REMOUNT | MS_BIND | (ms & MS_ATTRIBUTES));
+    if (r == -EPERM && !contradicts)
         r = change_by_path(c, tree, MS_REMOUNT | MS_BIND | (ms & MS_ATTRIBUTES) | has);
     return r < 0 ? detail(c, r, "set the mount's flags") : 0;
 }
@@ -204,7 +205,7 @@ static bool wants_flags(const struct mount_wish *wish) {
 int mount_place(struct context *c, int tree, int target, const char *path, unsigned lookup,
                 const struct mount_wish *wish) {
     uint64_t ms = wish->options & OPT_LATE_READONLY ? wish->ms & ~(uint64_t)MS_RDONLY : wish->ms;
-    int r = wants_flags(wish) ? mount_set_flags(c, tree, ms, wish->cleared) : 0;
+    int r = wants_flags(wish) ? mount_set_flags(c, tree, ms, wish->cleared, wish->keep) : 0;
     bool old_kernel = r == -ENOSYS;
     if (r < 0 && !old_kernel)
         return r;
@@ -216,7 +217,7 @@ int mount_place(struct context *c, int tree, int target, const char *path, unsig
     }
     if ((r = mount_attach(c, tree, target, path, lookup)) < 0)
         return r;
-    if (old_kernel && (r = mount_set_flags_old(c, tree, ms, wish->cleared)) < 0)
+    if (old_kernel && (r = mount_set_flags_old(c, tree, ms, wish->cleared, wish->keep)) < 0)
         return r;
     if ((r = mount_propagation(c, tree, wish->propagation)) < 0)
         return r;

@@ -43,11 +43,12 @@ bool same_file(int a, int b);
 
 /* ---- mount.c: flags, attachment, read-back ---------------------------------------------------------------------- */
 /* How a mount is to look. ms: mount(2) flags of the top mount; set, clear: MOUNT_ATTR_* of the whole tree; cleared:
- * MOUNT_ATTR_* that the top mount must not have, in so many words. */
+ * MOUNT_ATTR_* that the top mount must not have, in so many words; keep: what else it has already stays. */
 struct mount_wish {
     uint64_t ms, set, clear, propagation;
     unsigned options;
     uint64_t cleared;
+    bool keep;
 };
 
 #define MS_ATTRIBUTES                                                                                                  \
@@ -56,10 +57,10 @@ struct mount_wish {
 
 uint64_t mount_attributes(uint64_t ms); /* MS_* -> MOUNT_ATTR_* */
 /* Sets exactly the flags `ms` on the mount whose root is `tree`. Other flags that the kernel has locked stay, unless
- * `cleared` names them: then -EPERM. -ENOSYS before 5.12. */
-int mount_set_flags(struct context *c, int tree, uint64_t ms, uint64_t cleared);
+ * `cleared` names them: then -EPERM. keep: none is cleared that `cleared` does not name. -ENOSYS before 5.12. */
+int mount_set_flags(struct context *c, int tree, uint64_t ms, uint64_t cleared, bool keep);
 /* The same for an attached mount by mount(2), as kernels before 5.12 need it. */
-int mount_set_flags_old(struct context *c, int tree, uint64_t ms, uint64_t cleared);
+int mount_set_flags_old(struct context *c, int tree, uint64_t ms, uint64_t cleared, bool keep);
 /* Adds read-only to a mount, whatever else it has; attached = false: a detached tree. */
 int mount_make_readonly(struct context *c, int tree);
 /* propagation: MS_PRIVATE ... with or without MS_REC; 0 = leave. */

@@ -51,8 +51,11 @@ static int place(struct context *c, int tree, const char *path, const struct mou
 
 int step_bind(struct context *c, const struct step *s) {
     struct mount_wish wish = {s->arg[2].num, s->arg[3].num, s->arg[4].num, s->arg[5].num, (unsigned)s->arg[6].num,
-                              s->arg[6].num >> OPT_CLEARED_SHIFT};
+                              s->arg[6].num >> OPT_CLEARED_SHIFT, false};
     int64_t slot = (int64_t)s->arg[7].num;
+    /* A tree that the front opened comes from a namespace above ours, but detached as it is the kernel does not lock
+     * its flags: what it would have refused, had we opened the source here, is ours to leave alone. */
+    wish.keep = slot >= 0;
     if (slot >= 0) {
         int tree = slot_get(c, (uint64_t)slot);
         if (tree < 0)
@@ -69,7 +72,7 @@ int step_bind(struct context *c, const struct step *s) {
 
 int step_attach_tree(struct context *c, const struct step *s) {
     struct mount_wish wish = {0, s->arg[2].num, s->arg[3].num, s->arg[4].num, (unsigned)s->arg[5].num,
-                              s->arg[5].num >> OPT_CLEARED_SHIFT};
+                              s->arg[5].num >> OPT_CLEARED_SHIFT, true};
     int tree = slot_get(c, s->arg[0].num);
     if (tree < 0)
         return tree;
@@ -86,9 +89,9 @@ int step_remount(struct context *c, const struct step *s) {
         return c->detail[0] ? fd : detail(c, fd, "open '%s'", path);
     int r;
     if (ms & MS_BIND) {
-        r = mount_set_flags(c, fd, ms, 0);
+        r = mount_set_flags(c, fd, ms, 0, false);
         if (r == -ENOSYS)
-            r = mount_set_flags_old(c, fd, ms, 0);
+            r = mount_set_flags_old(c, fd, ms, 0, false);
     } else {
         char by_fd[48];
         if ((r = mount_path(c, fd, by_fd)) < 0)

@@ -148,9 +148,9 @@ static int place_attached(struct context *c, const struct fs_step *f, int target
     int r = fill(c, f, target, tree);
     uint64_t ms = f->wish.ms & ~(uint64_t)(f->wish.options & OPT_LATE_READONLY ? MS_RDONLY : 0);
     if (r == 0 && ms & MS_ATTRIBUTES) {
-        r = mount_set_flags(c, tree, ms, 0);
+        r = mount_set_flags(c, tree, ms, 0, false);
         if (r == -ENOSYS)
-            r = mount_set_flags_old(c, tree, ms, 0);
+            r = mount_set_flags_old(c, tree, ms, 0, false);
     }
     if (r == 0 && (f->wish.set || f->wish.clear)) {
         struct k_mount_attr attr = {.attr_set = f->wish.set, .attr_clr = f->wish.clear};
@@ -217,7 +217,7 @@ static int open_place(struct context *c, struct fs_step *f) {
 int step_mount_fs(struct context *c, const struct step *s) {
     struct fs_step f = {
         .type = s->arg[0].ptr, .source = s->arg[1].ptr, .target = s->arg[2].ptr, .data = s->arg[3].ptr,
-        .wish = {s->arg[4].num, s->arg[5].num, s->arg[6].num, s->arg[7].num, (unsigned)s->arg[8].num, 0},
+        .wish = {s->arg[4].num, s->arg[5].num, s->arg[6].num, s->arg[7].num, (unsigned)s->arg[8].num, 0, false},
     };
     f.lookup = target_flags(f.wish.options);
     f.copy = f.wish.options & OPT_COPY_UP;

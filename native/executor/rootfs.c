@@ -5,7 +5,10 @@
 #include <limits.h>
 #include <string.h>
 
+static uint64_t root_propagation; /* what ROOT_PROPAGATION set */
+
 int step_root_propagation(struct context *c, const struct step *s) {
+    root_propagation = s->arg[0].num;
     int r = sys_result(mount(NULL, "/", NULL, (unsigned long)s->arg[0].num, NULL));
     return r < 0 ? detail(c, r, "set the propagation of '/'") : 0;
 }
@@ -50,7 +53,8 @@ int step_rootfs(struct context *c, const struct step *s) {
         return detail(c, r, "mount the rootfs '%s' on itself", path);
     close_fd(&c->rootfd);
     c->rootfd = steal_fd(&tree);
-    return 0;
+    /* The root itself receives from the host only where the config says slave; shared is made so after PIVOT. */
+    return root_propagation & MS_SLAVE ? 0 : mount_propagation(c, c->rootfd, MS_PRIVATE);
 }
 
 static int pivot(struct context *c) {

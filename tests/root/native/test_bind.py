@@ -9,6 +9,7 @@ import pytest
 
 from native.driver import (
     ATTR_NOEXEC,
+    ATTR_NOSUID,
     ATTR_RDONLY,
     CLEARED_SHIFT,
     MISSING_OK,
@@ -315,3 +316,14 @@ def test_remount_of_a_missing_path_is_refused(bench: Bench) -> None:
     assert bench.refused([("REMOUNT", "/none", MS_BIND | MS_RDONLY, "")]) == (
         "remount /none: open '/none': no such file or directory"
     )
+
+
+def test_tree_from_a_slot_keeps_the_flags_of_its_source(bench: Bench) -> None:
+    """A tree of the front is not locked, so its flags stay unless the config clears them in words."""
+    steps = [PROC, mount_fs("tmpfs", "/a", flags=MS_NOSUID | MS_NODEV)]
+    tree = ("OPEN_TREE", 70, f"{bench.rootfs}/a", 0)
+    table = bench.inside([*steps, tree, bind("/a", "/data", MS_RDONLY, slot=70)], TABLE)
+    assert " /data ro,nosuid,nodev," in last_line(table, "/data")
+    cleared = ATTR_NOSUID << CLEARED_SHIFT
+    table = bench.inside([*steps, tree, bind("/a", "/data", MS_RDONLY, slot=70, options=cleared)], TABLE)
+    assert " /data ro,nodev," in last_line(table, "/data")
