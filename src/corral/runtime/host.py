@@ -22,6 +22,7 @@ class Host:
     ``layout``: the cgroup hierarchies. ``permitted``, ``effective``: the caller's capability masks. ``in_userns``: the
     caller itself lives in a user namespace. ``lsms``: names of the active security modules. ``setgroups_denied``: the
     caller's own namespace forbids setgroups. ``newuidmap``, ``newgidmap``: paths of the set-uid helpers or "".
+    ``has_kcore``: the kernel has /proc/kcore.
     """
 
     __slots__ = (
@@ -29,6 +30,7 @@ class Host:
         "effective",
         "egid",
         "euid",
+        "has_kcore",
         "in_userns",
         "layout",
         "lsms",
@@ -54,6 +56,7 @@ class Host:
         newuidmap: str = "",
         newgidmap: str = "",
         resctrl: str = "",
+        has_kcore: bool = True,
     ) -> None:
         self.layout = layout
         self.euid = euid
@@ -67,6 +70,7 @@ class Host:
         self.newuidmap = newuidmap
         self.newgidmap = newgidmap
         self.resctrl = resctrl
+        self.has_kcore = has_kcore
 
     def has(self, capability: int) -> bool:
         """Whether the caller holds the capability (by number) effectively."""
@@ -94,6 +98,7 @@ def read_host(pid: int | str = "self") -> Host:
         newuidmap=_find_helper("newuidmap"),
         newgidmap=_find_helper("newgidmap"),
         resctrl="/sys/fs/resctrl" if os.path.exists("/sys/fs/resctrl/schemata") else "",
+        has_kcore=os.path.exists("/proc/kcore"),
     )
 
 

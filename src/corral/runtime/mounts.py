@@ -406,7 +406,7 @@ def _compile_devices(job: Job) -> None:
         job.plan.init("SYMLINK", target, link, _LINK_EXISTS_IS_FINE)
     if any(_target(mount).rstrip("/") == "/dev/pts" for mount in job.spec.get("mounts", [])):
         job.plan.init("SYMLINK", "pts/ptmx", "/dev/ptmx", 2)
-    if os.path.exists("/proc/kcore"):
+    if job.host.has_kcore:
         job.plan.init("SYMLINK", "/proc/kcore", "/dev/core", _LINK_EXISTS_IS_FINE)
 
 

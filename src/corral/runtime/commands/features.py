@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 
 from corral import __version__
-from corral.linux.seccomp import library_version
-from corral.linux.seccomp_profile import FLAG_NEW_LISTENER
+from corral.errors import Unsupported
+from corral.linux.libseccomp import Library
+from corral.linux.seccomp_profile import ARCHITECTURES, FLAG_NEW_LISTENER
 from corral.linux.syscalls import is_seccomp_flag_supported
 from corral.oci.features import features
 from corral.oci.json import dumps
@@ -20,12 +21,17 @@ if TYPE_CHECKING:
 def run(line: CommandLine) -> int:
     """Print the features document of runtime-spec 1.3."""
     del line
-    found = library_version()
-    document = features(
-        version=__version__,
-        libseccomp_version=".".join(map(str, found)) if found else "",
-        seccomp_supported_flags=_supported_flags(),
-    )
+    try:
+        library = Library()
+    except Unsupported:
+        document = features(version=__version__)
+    else:
+        document = features(
+            version=__version__,
+            libseccomp_version=".".join(map(str, library.version)),
+            seccomp_architectures=[n for n, own in ARCHITECTURES.items() if library.architecture_or_none(own)],
+            seccomp_supported_flags=_supported_flags(),
+        )
     sys.stdout.write(dumps(document, indent=2) + "\n")
     return 0
 
