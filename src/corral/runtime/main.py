@@ -52,6 +52,12 @@ def main(arguments: list[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except Exception as exc:
+        # The border of the program: whatever happens, its caller reads words, not a traceback.
+        from corral.runtime.border import to_corral_error
+
+        _report(to_corral_error(exc, line.command if line is not None else "read the command line"), line)
+        return 1
 
 
 def _plan_once(fd: int) -> int:

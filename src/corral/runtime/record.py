@@ -54,6 +54,13 @@ class Reservation:
         os.close(self.directory_fd)
         os.close(self.lock_fd)
 
+    def withdraw(self) -> None:
+        """Free the name: nobody has acted on the record yet. The lock is still held, so nobody takes it for stale."""
+        root, _, name = self.path.rpartition("/")
+        dead = f"{root}/.dead-{name[:200]}-{os.urandom(6).hex()}"
+        os.rename(self.path, dead)
+        remove_tree(dead)
+
 
 def reserve(root: str, container_id: str, files: dict[str, bytes]) -> Reservation:
     """Write the record ``ROOT/ID`` with ``files``, ``journal`` and a held ``owner.lock``, under its name at once.

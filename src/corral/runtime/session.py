@@ -11,7 +11,7 @@ import os
 import struct
 
 from corral.cgroup.writes import judge_all
-from corral.errors import AlreadyExists, CorralError, Internal
+from corral.errors import AlreadyExists, CorralError
 from corral.linux.sockets import recv_fds, send_fds
 from corral.oci.json import dumps
 from corral.runtime.hints import find_hint
@@ -56,12 +56,16 @@ class Session:
 
     def receive(self) -> None:
         """Take one message (blocks until there is one) and answer it. A front that is gone ends the session."""
-        data, fds = recv_fds(self._socket, MESSAGE_MAX)
+        fds: list[int] = []
         try:
+            data, fds = recv_fds(self._socket, MESSAGE_MAX)
             if len(data) < HEADER.size:
                 self.is_over = True
                 return
             self._handle(HEADER.unpack_from(data), data[HEADER.size :], fds)
+        except (BrokenPipeError, ConnectionResetError):
+            # Nobody is left to answer. Whoever comes next finds the record stale, and undoes it.
+            self.is_over = True
         finally:
             for fd in fds:
                 os.close(fd)
@@ -94,9 +98,13 @@ class Session:
             self._answer_command(line, around)
         except CorralError as exc:
             self._refuse(exc, command)
-        except OSError as exc:
-            text = (exc.strerror or str(exc)).lower()
-            self._refuse(Internal(f"plan {command}: {exc.filename or 'system call'}: {text}"), command)
+        except (BrokenPipeError, ConnectionResetError):
+            raise
+        except Exception as exc:
+            # The border of a session: one caller's odd request must not end a planner that others use.
+            from corral.runtime.border import to_corral_error
+
+            self._refuse(to_corral_error(exc, f"plan {command}"), command)
 
     def _answer_command(self, line: CommandLine, around: Surroundings) -> None:
         if line.flag("help"):
@@ -128,6 +136,10 @@ class Session:
         self._plan = self._prepared.job.plan
         try:
             self._send_plan(self._prepared.plan, (reservation.directory_fd, reservation.lock_fd))
+        except OSError:
+            # The front never had it, so nobody acted on it: the name is free again.
+            reservation.withdraw()
+            raise
         finally:
             reservation.close()
 
@@ -148,11 +160,9 @@ class Session:
             self._send(VERDICT, 1)
             return
         refused = self._judge_limits(prepared)
-        if refused:
-            self._send(VERDICT, 0, refused.encode("utf-8", "surrogateescape"))
-            return
-        self._record_fates(prepared)
-        self._send(VERDICT, 1)
+        if not refused:
+            refused = self._record_fates(prepared)
+        self._send(VERDICT, 0 if refused else 1, refused.encode("utf-8", "surrogateescape"))
 
     def _judge_limits(self, prepared: Prepared) -> str:
         """Message NUL hint if the kernel does not have what was asked for, else ""."""
@@ -168,7 +178,8 @@ class Session:
         hint = "the limit is not in force, so nothing was started"
         return f"check {write.file} of the container's cgroup{place}: {reason}\0{hint}"
 
-    def _record_fates(self, prepared: Prepared) -> None:
+    def _record_fates(self, prepared: Prepared) -> str:
+        """Complete state.json. Message NUL hint if it cannot be written, else ""."""
         groups = prepared.state["cgroups"]
         assert isinstance(groups, list)
         absent = []
@@ -179,11 +190,16 @@ class Session:
                 reason = os.strerror(abs(error)).lower()
                 group["reason"] = reason
                 absent.append(f"{group['mount_point']}{group['path']}: {reason}")
-        replace_file(prepared.reservation.path, "state.json", dumps(prepared.state).encode())
+        try:
+            replace_file(prepared.reservation.path, "state.json", dumps(prepared.state).encode())
+        except OSError as exc:
+            text = (exc.strerror or "input/output error").lower()
+            return f"write state.json in {prepared.reservation.path}: {text}\0the state root must be writable"
         if absent:
             more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
             text = f"the container has no cgroup of its own: {absent[0]}{more}; it cannot be limited, paused or counted"
             self._send(WARNING, 0, text.encode("utf-8", "surrogateescape"))
+        return ""
 
     def _explain(self, step: int, error: int) -> None:
         plan = self._plan
