@@ -4,6 +4,7 @@ What to do is read from the file ``fault`` of a directory at the start of each r
 
 - ``trace``: nothing goes wrong; the plan, the programs and the moments are written to ``trace.json``.
 - ``ACTION N``: at the Nth moment ``kill`` this process, ``kill-front``, or ``errno`` (an OSError of the call).
+- ``ACTION N once``: the same, and the next planner is a sound one.
 
 A moment is a call that changes something or says something (found by an audit hook), and the beginning and the end
 of each message of the front. Imports only what the cold path has anyway, save for the trace.
@@ -27,6 +28,7 @@ class Faults:
         self.directory = directory
         self.action = ""
         self.at = 0
+        self.is_once = False
         self.moments: list[str] = []
         self.front = 0
         self.is_armed = False
@@ -35,20 +37,23 @@ class Faults:
     def read(self) -> None:
         """Begin a request: look up what is to go wrong in it."""
         self.moments = []
-        self.action, self.at = "", 0
+        self.action, self.at, self.is_once = "", 0, False
         try:
             with open(f"{self.directory}/fault", encoding="ascii") as file:
                 words = file.read().split()
         except FileNotFoundError:
             return
-        self.action = words[0]
+        self.action = words[0] if words else ""
         self.at = int(words[1]) if len(words) > 1 else 0
+        self.is_once = "once" in words
 
     def meet(self, name: str) -> None:
         """One moment: perhaps the last."""
         self.moments.append(name)
         if len(self.moments) != self.at:
             return
+        if self.is_once:
+            os.truncate(f"{self.directory}/fault", 0)
         if self.action == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         elif self.action == "kill-front":

@@ -27,11 +27,17 @@ class Point:
     is_optional: bool = False
     failpoint: str = ""
     planner: str = ""
+    is_before_plan: bool = False
 
     @property
     def kills_front(self) -> bool:
         """Whether the command itself has to die of SIGKILL."""
         return self.action == "kill" and self.victim == "front"
+
+    @property
+    def is_first_planner(self) -> bool:
+        """Whether one planner dies before it has answered: nothing was done yet, and another one is asked."""
+        return self.planner.endswith(" once") and self.is_before_plan
 
 
 NONE = Point("none", "none", "")
@@ -75,10 +81,16 @@ def program_points(steps: Sequence[tuple[int, str, int, str]], first: str, also:
 
 
 def planner_points(moments: Sequence[str]) -> list[Point]:
-    """SIGKILL of the planner, SIGKILL of the front by it, and EIO of each call, at each moment."""
+    """SIGKILL of each planner or of the first alone, SIGKILL of the front by it, and EIO of each call, at each moment."""
     points = []
+    answered = moments.index("socket.sendmsg") + 1
     for number, moment in enumerate(moments, 1):
-        points.append(Point(f"planner kill {number} ({moment})", "kill", "planner", moment, planner=f"kill {number}"))
+        for times in ("", " once"):
+            fault = f"kill {number}{times}"
+            early = number <= answered
+            points.append(
+                Point(f"planner {fault} ({moment})", "kill", "planner", moment, planner=fault, is_before_plan=early)
+            )
         points.append(Point(f"front kill {number} ({moment})", "kill", "front", moment, planner=f"kill-front {number}"))
         if "message" not in moment:
             points.append(

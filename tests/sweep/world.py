@@ -20,7 +20,7 @@ from conformance import cgroups, rootfs
 from conformance import spec as specs
 
 ROOT = Path(__file__).parents[2]
-BUILT = ROOT / "build/bin/corral-runtime"
+BUILT = Path(os.environ.get("CORRAL_RUNTIME", ROOT / "build/bin/corral-runtime"))
 COMMAND_S = 60.0
 SETTLE_S = 15.0
 LAUNCHER = """#!{interpreter}
@@ -114,6 +114,7 @@ class World:
         fault = self.path / "fault"
         if text:
             fault.write_text(text)
+            fault.chmod(0o666)
         else:
             fault.unlink(missing_ok=True)
 
@@ -200,6 +201,12 @@ class World:
             names.discard(".parents")
             names |= {f".parents/{name}" for name in os.listdir(parents)}
         return names
+
+    def age_leftovers(self) -> None:
+        """Make half-made records look old: gc spares those that somebody may be making just now."""
+        for name in self.state_names():
+            if name.startswith((".new-", ".dead-")):
+                os.utime(self.root / name, (0, 0))
 
     def clean(self) -> None:
         """Whatever a point left behind must not spoil the next one."""
