@@ -63,6 +63,10 @@ int step_notify_listen(struct context *c, const struct step *s) {
     return 0;
 }
 
+/* A `run` that stays has signals and a terminal to look after as well: its own loop does the relaying. `start` has no
+ * socket to init, and no loop. */
+static bool stays(const struct context *c) { return c->peer >= 0 && !(c->mode & MODE_DETACH); }
+
 static int send_ready(struct context *c) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     char text[64];
@@ -76,7 +80,9 @@ static int send_ready(struct context *c) {
     if (sock < 0)
         return detail(c, sock, "open a socket");
     socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + (address.sun_path[0] != '\0'));
-    size_t n = fmt(text, sizeof(text), "MAINPID=%d\nREADY=1", c->init_pid);
+    /* A service manager watches the process that it started where that stays, and init where nothing else does. */
+    pid_t pid = stays(c) ? sys_getpid() : c->init_pid;
+    size_t n = fmt(text, sizeof(text), "MAINPID=%d\nREADY=1", pid);
     ssize_t sent = sendto(sock, text, n, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&address, size);
     return sent < 0 ? detail(c, -errno, "send to '%s'", relay.host) : 0;
 }
@@ -103,15 +109,6 @@ int notify_pump(struct context *c) {
     int r = send_ready(c);
     close_fd(&relay.fd);
     return r < 0 ? r : 1;
-}
-
-/* A `run` that stays has signals and a terminal to look after as well: its own loop does the relaying. */
-static bool stays(const struct context *c) {
-    struct step first;
-    if (c->plan->n_steps == 0)
-        return false;
-    plan_step(c->plan, 0, &first);
-    return first.op == OP_FRONT_MODE && !(c->mode & MODE_DETACH);
 }
 
 int step_notify_relay(struct context *c, const struct step *s) {
