@@ -1,0 +1,147 @@
+"""Boot a cell and run tests in it::
+
+    python tests/vm/bench.py --cell v2-6.1 -- tests/vm/guest/test_environment.py
+    python tests/vm/bench.py --cell v1-6.1 -- tests/conformance --runtime runc -k lifecycle
+
+Without arguments after ``--``, the environment's own tests run. Exit code 0: everything ran and passed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from vm.cells import ENVIRONMENT, HIERARCHIES, Cell, Selection, parse_cell
+from vm.debian import KERNELS, find_kernel, root_image
+from vm.machine import Machine
+from vm.payload import build_payload
+from vm.store import STORE, BenchError, lock, missing_tools
+
+__all__ = ["Outcome", "boot", "run_selection"]
+
+# Emulation makes everything slower; limits that are generous on the host are not here.
+TIMEOUT_FACTOR_S = 300
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one selection, beside the reports that were passed on while it ran."""
+
+    cell: Cell
+    code: int = -1
+    selected: int = 0
+    left_out: list[str] = field(default_factory=list)
+    output: str = ""
+    seconds: float = 0.0
+    files: list[Path] = field(default_factory=list)
+
+
+def boot(cell: Cell) -> Machine:
+    """Return the cell's machine, ready to be entered; builds what the store lacks. Call it with the lock held."""
+    absent = missing_tools()
+    if absent:
+        raise BenchError(f"boot a machine: these Debian packages are not installed: {' '.join(absent)}")
+    return Machine(cell.hierarchy, find_kernel(cell.kernel), root_image(), build_payload())
+
+
+def run_selection(machine: Machine, selection: Selection, on_message: Callable[[dict[str, Any]], None]) -> Outcome:
+    """Run pytest inside; every report goes to ``on_message`` as it arrives. Files end up in build/vm/results/CELL.
+
+    Raises:
+        MachineLost: the guest went away or took too long; what was reported until then has been passed on.
+    """
+    outcome = Outcome(selection.cell)
+    folder = STORE / "results" / selection.cell.name
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        path.unlink()
+    job = {
+        "arguments": [*selection.arguments, "-o", f"timeout={TIMEOUT_FACTOR_S}"],
+        "environment": selection.cell.environment,
+        "rootless": selection.cell.is_rootless,
+        "absent": selection.cell.absent,
+        "coverage": os.environ.get("CORRAL_COVERAGE") == "1",
+    }
+    start = time.monotonic()
+    for message in machine.run_job(job, selection.limit_s):
+        event = message.get("event")
+        if event == "selected":
+            outcome.selected, outcome.left_out = message["count"], message["left_out"]
+        elif event == "file":
+            path = folder / Path(message["name"]).name
+            path.write_bytes(base64.b64decode(message["data"]))
+            outcome.files.append(path)
+        elif event == "done":
+            outcome.code, outcome.output = message["code"], message["output"]
+            (folder / "output.txt").write_text(outcome.output)
+        else:
+            on_message(message)
+    outcome.seconds = time.monotonic() - start
+    return outcome
+
+
+class Printer:
+    """Shows reports to a person, and counts."""
+
+    def __init__(self, *, is_skip_fine: bool) -> None:
+        self.is_skip_fine = is_skip_fine
+        self.counts = {"passed": 0, "failed": 0, "skipped": 0, "xfailed": 0}
+
+    def show(self, message: dict[str, Any]) -> None:
+        """Print a finished test, or a part of one that did not pass."""
+        if message["event"] not in ("report", "collect"):
+            return
+        data = message["data"]
+        outcome = "xfailed" if "wasxfail" in data and data["outcome"] == "skipped" else data["outcome"]
+        if outcome == "passed" and data.get("when") != "call":
+            return
+        self.counts[outcome] += 1
+        print(f"{outcome:8}{data.get('duration', 0):7.2f}s  {data['nodeid']}", flush=True)
+        if outcome in ("failed", "skipped"):
+            print("    " + message["text"].replace("\n", "\n    "), flush=True)
+
+    @property
+    def is_good(self) -> bool:
+        """Something ran, and nothing failed or was skipped."""
+        bad = self.counts["failed"] + (0 if self.is_skip_fine else self.counts["skipped"])
+        return bad == 0 and self.counts["passed"] > 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="tests/vm/bench.py", description="Run tests in a virtual machine.")
+    names = f"{{{'|'.join(HIERARCHIES)}}}-{{{'|'.join(KERNELS)}}}[-systemd][-rootless][-userns]"
+    parser.add_argument("--cell", default="v2-6.1", help=names)
+    parser.add_argument("--allow-skips", action="store_true", help="a skip is no failure (for peers like runc)")
+    parser.add_argument("--limit", type=float, default=1800, help="seconds after which the machine is ended")
+    parser.add_argument("arguments", nargs="*", metavar="-- PYTEST ARGUMENTS")
+    options = parser.parse_args(arguments)
+    printer = Printer(is_skip_fine=options.allow_skips)
+    try:
+        cell = parse_cell(options.cell)
+        selection = Selection(cell, tuple(options.arguments) or ENVIRONMENT, options.limit)
+        with lock(), boot(cell) as machine:
+            print(f"{cell.name}: {machine.kernel.release} up after {machine.boot_s:.1f} s", flush=True)
+            outcome = run_selection(machine, selection, printer.show)
+    except (BenchError, ValueError) as error:
+        print(f"tests/vm/bench.py: {error}", file=sys.stderr)
+        return 2
+    if outcome.code not in (0, 1):
+        print(outcome.output)
+    summary = ", ".join(f"{count} {word}" for word, count in printer.counts.items() if count)
+    print(f"{cell.name}: {summary or 'nothing ran'}; {len(outcome.left_out)} left out; {outcome.seconds:.0f} s")
+    return 0 if outcome.code == 0 and printer.is_good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

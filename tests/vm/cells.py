@@ -1,0 +1,120 @@
+"""What a cell is, how it is named, and which tests run in which one. Pure data.
+
+A name is ``HIERARCHY-KERNEL[-systemd][-rootless][-userns]``: ``v2-6.1``, ``v1-5.10-systemd-rootless``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+__all__ = ["HIERARCHIES", "Cell", "Selection", "all_selections", "default_selections", "parse_cell"]
+
+# Command line of the kernel for each way in which systemd mounts the hierarchies.
+HIERARCHIES = {
+    "v2": "systemd.unified_cgroup_hierarchy=1",
+    # Controllers on v1, systemd's own tracking on an empty v2 hierarchy.
+    "hybrid": "systemd.unified_cgroup_hierarchy=0",
+    "v1": "systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=1",
+}
+SERIES = ("5.10", "6.1", "6.12")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A machine, and what the tests in it are told through the environment."""
+
+    hierarchy: str
+    kernel: str
+    driver: str = "cgroupfs"
+    is_rootless: bool = False
+    has_userns: bool = False
+
+    @property
+    def name(self) -> str:
+        """The cell's name, which ``parse_cell`` reads."""
+        words = [self.hierarchy, self.kernel]
+        words += ["systemd"] if self.driver == "systemd" else []
+        words += ["rootless"] if self.is_rootless else []
+        words += ["userns"] if self.has_userns else []
+        return "-".join(words)
+
+    @property
+    def machine(self) -> tuple[str, str]:
+        """Cells with the same machine can share one boot."""
+        return self.hierarchy, self.kernel
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What tests inside may read."""
+        return {
+            "CORRAL_VM_CELL": self.name,
+            "CORRAL_VM_HIERARCHY": self.hierarchy,
+            "CORRAL_VM_KERNEL": self.kernel,
+            "CORRAL_VM_DRIVER": self.driver,
+            "CORRAL_VM_USER": "rootless" if self.is_rootless else "root",
+            "CORRAL_VM_USERNS": "1" if self.has_userns else "0",
+        }
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """Names of the markers ``requires`` and ``host`` that this cell lacks by what it is.
+
+        A test that asks for one of them is not selected here. Anything else that is lacking makes a skip, and inside
+        a skip is a failure.
+        """
+        missing = ["kvm", "selinux", "resctrl", "cpu-rt"]
+        if self.hierarchy == "v2":
+            missing += ["cgroup-v1", "net_cls", "net_prio", "blkio", "memory-swap", "cpu-burst"]
+        else:
+            missing += ["cgroup-v2-only"]
+        if self.hierarchy == "v1":
+            missing += ["cgroup-v2"]
+        if self.is_rootless:
+            missing += ["root", "net-admin", "oom-score-lowering"]
+        return tuple(missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Arguments of pytest to run in a cell, and how long that may take at most."""
+
+    cell: Cell
+    arguments: tuple[str, ...]
+    limit_s: float = 600
+
+
+def parse_cell(name: str) -> Cell:
+    """Read a cell's name.
+
+    Raises:
+        ValueError: a word that is not known, or none for the hierarchy or kernel.
+    """
+    hierarchy, _, rest = name.partition("-")
+    kernel, *options = rest.split("-")
+    unknown = [word for word in options if word not in ("cgroupfs", "systemd", "rootless", "userns", "root")]
+    if hierarchy not in HIERARCHIES or kernel not in SERIES or unknown:
+        raise ValueError(
+            f"cell {name!r}: not like {{{'|'.join(HIERARCHIES)}}}-{{{'|'.join(SERIES)}}}[-systemd][-rootless][-userns]"
+        )
+    driver = "systemd" if "systemd" in options else "cgroupfs"
+    return Cell(hierarchy, kernel, driver, "rootless" in options, "userns" in options)
+
+
+ENVIRONMENT = ("tests/vm/guest/test_environment.py",)
+
+
+def default_selections() -> list[Selection]:
+    """What `make test-vm` runs: each kind of machine once, the whole conformance suite on the first."""
+    return [
+        Selection(parse_cell("v2-6.1"), (*ENVIRONMENT, "tests/conformance"), limit_s=900),
+        *(Selection(parse_cell(name), ENVIRONMENT) for name in ("v1-6.1", "v2-5.10", "v2-6.12")),
+    ]
+
+
+def all_selections() -> list[Selection]:
+    """Every cell with everything (ALL=1); ordered so that cells of one machine follow each other."""
+    machines = [*itertools.product(("v2", "v1", "hybrid"), ("6.1",)), ("v2", "5.10"), ("v1", "5.10"), ("v2", "6.12")]
+    options = itertools.product(("cgroupfs", "systemd"), (False, True), (False, True))
+    cells = [Cell(*machine, *option) for machine, option in itertools.product(machines, list(options))]
+    return [Selection(cell, (*ENVIRONMENT, "tests/conformance"), limit_s=1800) for cell in cells]

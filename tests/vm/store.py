@@ -1,0 +1,124 @@
+"""Where the bench keeps what it builds (build/vm), and how it runs tools. Knows nothing of kernels or tests.
+
+Everything in the store is named after the digest of what it was made from and put in place by rename, so that it is
+either whole or not there. One process at a time works in it: ``lock`` waits for the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+__all__ = ["HERE", "ROOT", "STORE", "BenchError", "digest", "lock", "missing_tools", "prune", "run_tool", "scratch"]
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+STORE = ROOT / "build" / "vm"
+
+# Program and the Debian package that has it.
+TOOLS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "mmdebstrap": "mmdebstrap",
+    "mkfs.erofs": "erofs-utils",
+    "mke2fs": "e2fsprogs",
+    "modprobe": "kmod",
+    "depmod": "kmod",
+    "cpio": "cpio",
+    "busybox": "busybox-static",
+    "dpkg-deb": "dpkg",
+    "apt-get": "apt",
+}
+
+
+class BenchError(Exception):
+    """The bench itself cannot go on: a tool, an image or a machine, not a test."""
+
+
+def missing_tools() -> list[str]:
+    """Return the Debian packages that have to be installed before the bench works."""
+    with_sbin = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    return sorted({package for tool, package in TOOLS.items() if shutil.which(tool, path=with_sbin) is None})
+
+
+def digest(parts: Iterable[str | bytes]) -> str:
+    """Return a short name for content: the same for the same parts in the same order."""
+    state = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        state.update(len(data).to_bytes(8, "little") + data)
+    return state.hexdigest()[:20]
+
+
+@contextlib.contextmanager
+def lock(timeout_s: float = 1800) -> Iterator[None]:
+    """Hold the store. One machine at a time is also what a small host can bear.
+
+    Raises:
+        BenchError: somebody else held it for ``timeout_s``.
+    """
+    STORE.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + timeout_s
+    with (STORE / "lock").open("w") as handle:
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise BenchError(f"lock {STORE}: another bench holds it for {timeout_s:.0f} s") from None
+                time.sleep(0.2)
+        yield
+
+
+@contextlib.contextmanager
+def scratch(name: str) -> Iterator[Path]:
+    """A directory of the store that is gone afterwards."""
+    STORE.mkdir(parents=True, exist_ok=True)
+    path = Path(tempfile.mkdtemp(prefix=f"scratch-{name}-", dir=STORE))
+    try:
+        path.chmod(0o755)
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def prune(folder: Path, keep: int, pattern: str = "*") -> None:
+    """Remove all but the newest ``keep`` entries of a folder of the store."""
+    found = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in found[keep:]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def run_tool(command: list[str], *, timeout_s: float, cwd: Path | None = None, stdin: bytes = b"") -> bytes:
+    """Run a tool at low priority and return what it printed.
+
+    Raises:
+        BenchError: it ended with another code than 0 (with its last words), or not in time.
+    """
+    environment = {
+        **os.environ,
+        "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin",
+        "LC_ALL": "C.UTF-8",
+        "DEBIAN_FRONTEND": "noninteractive",
+    }
+    try:
+        result = subprocess.run(
+            ["nice", "-n", "10", *command], input=stdin, capture_output=True, cwd=cwd, env=environment, timeout=timeout_s
+        )
+    except subprocess.TimeoutExpired:
+        raise BenchError(f"run {command[0]}: not done within {timeout_s:.0f} s") from None
+    if result.returncode != 0:
+        words = (result.stderr or result.stdout).decode(errors="replace").strip().splitlines()[-20:]
+        raise BenchError(f"run {' '.join(command[:6])}: exit code {result.returncode}\n" + "\n".join(words))
+    return result.stdout
