@@ -19,6 +19,7 @@ struct invocation {
     int argc;
     char **argv;
     const char *log;         /* --log, or NULL */
+    const char *log_format;  /* --log-format, or NULL */
     bool log_json, debug;
     const char *command;     /* "create", or NULL */
     int args;                /* index in argv of the first word after the command */

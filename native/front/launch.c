@@ -164,6 +164,32 @@ static int await_exec(struct context *c) {
     }
 }
 
+/* run is create and start in one: once the program is executed, what its start.plan says of that moment is done, too:
+ * readiness and the poststart hooks. Source: runtime-spec runtime.md "Lifecycle" steps 8 and 9. */
+static int after_start(struct context *c, struct failure *f) {
+    static struct program program;
+    static char why[256];
+    struct step s;
+    struct plan part;
+    int r = program_load(c->record, "start.plan", &program, why, sizeof(why));
+    *f = (struct failure){c->plan->n_steps - 1, -ECANCELED, why};
+    if (r < 0)
+        return r;
+    part = program.plan;
+    c->plan = &program.plan; /* its strings are used until the end: the program is never freed */
+    for (unsigned i = 0; i < program.plan.n_steps && r == 0; i++) {
+        plan_step(&program.plan, i, &s);
+        if (s.op != OP_NOTIFY_RELAY && s.op != OP_HOOK && s.op != OP_HOOK_OUTPUT)
+            continue;
+        part.n_steps = i + 1;
+        c->plan = &part;
+        r = run_actor(c, i, &f->step);
+        c->plan = &program.plan;
+    }
+    *f = (struct failure){f->step, r, c->detail};
+    return r;
+}
+
 static int stay(struct context *c, int slot) {
     char why[1024];
     int code = foreground_wait(c, slot >= 0 ? steal_fd(&c->slot[slot]) : -1);
@@ -177,6 +203,7 @@ static int stay(struct context *c, int slot) {
 static int run_plan(struct context *c, struct answer *answer) {
     unsigned failed = 0, mode = mode_of(c->plan);
     bool foreground = !(mode & (MODE_CREATE | MODE_DETACH));
+    int slot = console_slot(c->plan);
     if (foreground)
         foreground_prepare(!(mode & MODE_NO_SUBREAPER));
     int r = run_actor(c, 0, &failed);
@@ -184,19 +211,22 @@ static int run_plan(struct context *c, struct answer *answer) {
         r = await_exec(c);
     if (r < 0)
         return fail(c, answer, (struct failure){failed, r, c->detail});
+    c->planner = -1;
+    struct failure f;
+    if (!(mode & (MODE_CREATE | MODE_EXEC)) && c->record >= 0 && after_start(c, &f) < 0)
+        return fail(c, answer, f);
     /* No record: the process is no container's, it came to do its steps and ends by itself (mounts). */
     if (mode & MODE_CREATE && c->record < 0) {
         close_fd(&c->peer);
         (void)wait_pid(c->init_pid, NULL);
     }
-    c->planner = -1;
     if (!foreground) {
         planner_end(answer);
         return 0;
     }
     /* It ends on its own time; whoever waits for the container reaps it. */
     close_fd(&answer->sock);
-    return stay(c, console_slot(c->plan));
+    return stay(c, slot);
 }
 
 int cmd_launch(const struct invocation *inv) {

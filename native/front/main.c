@@ -51,6 +51,12 @@ int main(int argc, char **argv) {
         say(1, "corral-runtime version " CORRAL_VERSION "\ncommit: " CORRAL_COMMIT "\nspec: " SPEC_VERSION "\n");
         return 0;
     }
+    if (inv.log_format && !inv.log_json && strcmp(inv.log_format, "text") != 0) {
+        char text[256];
+        fmt(text, sizeof(text), "read --log-format: unknown log-format '%s'", inv.log_format);
+        log_error(text, "text and json are known");
+        return 1;
+    }
     if (inv.unknown_global || asks_for_help(&inv))
         return exec_python(&inv);
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {

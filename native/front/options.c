@@ -37,7 +37,7 @@ static void parse_global(struct invocation *inv, int *at, const char **root) {
     else if ((value = option_value(inv->argc, inv->argv, at, "log")))
         inv->log = value;
     else if ((value = option_value(inv->argc, inv->argv, at, "log-format")))
-        inv->log_json = strcmp(value, "json") == 0;
+        inv->log_format = value;
     else if (strcmp(word, "--debug") == 0 || strcmp(word, "-debug") == 0 || strcmp(word, "--debug=true") == 0)
         inv->debug = true;
     else if (!option_value(inv->argc, inv->argv, at, "rootless") &&
@@ -81,6 +81,7 @@ void invocation_parse(struct invocation *inv, int argc, char **argv) {
         }
         parse_global(inv, &i, &root);
     }
+    inv->log_json = inv->log_format && strcmp(inv->log_format, "json") == 0;
     inv->root_given = root != NULL;
     if (!root || !root[0])
         default_root(inv->root, sizeof(inv->root));

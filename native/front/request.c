@@ -78,6 +78,11 @@ int make_request(const struct invocation *inv) {
     for (char **e = environ; *e; e++)
         if (is_wanted(*e))
             put(&t, "env=", *e);
+    if (!inv->root_given) {
+        /* The state root is decided in one place, here. */
+        put(&t, "arg=", "--root");
+        put(&t, "arg=", inv->root);
+    }
     for (int i = 1; i < inv->argc; i++)
         put(&t, "arg=", inv->argv[i]);
     int fd = t.overflow ? -E2BIG : sys_memfd_create("request", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
