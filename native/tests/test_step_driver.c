@@ -4,7 +4,7 @@
  *   test_step_driver PLAN front|stage|init [COMMAND [ARGUMENT]...]
  *
  * Environment: DRIVER_INIT_PID = what the steps take for the container's first process, DRIVER_RECORD = the record's
- * directory, DRIVER_REFUSE = numbers of system calls, joined by ',', that are to answer ENOSYS as on an old kernel,
+ * directory, DRIVER_STAYS = behave as the front of a foreground run, DRIVER_REFUSE = numbers of system calls, joined by ',', that are to answer ENOSYS as on an old kernel,
  * CORRAL_FAILPOINT. On a failure: its description on stderr, exit 1. */
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -61,6 +61,8 @@ static void prepare(struct context *c, const struct plan *plan, const char *acto
         c->init_pid = atoi(pid);
         c->init_pidfd = sys_pidfd_open(c->init_pid, 0);
     }
+    if (getenv("DRIVER_STAYS"))
+        c->peer = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (record)
         c->record = open(record, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (record) /* -1 where the test made no such file: then nothing is noted */

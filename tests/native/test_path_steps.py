@@ -218,6 +218,7 @@ def relay(bench: Bench, steps: list[tuple[object, ...]], *messages: str) -> byte
         command = bench.command(steps, actor=FRONT)
         sleeper = subprocess.Popen(["/bin/sleep", "60"])
         env = {"ASAN_OPTIONS": "detect_leaks=0", "DRIVER_RECORD": str(record), "DRIVER_INIT_PID": str(sleeper.pid)}
+        env.update(bench.environment)
         driver = subprocess.Popen(command, env=env)
         try:
             path = record / "notify" / "notify.sock"
@@ -236,7 +237,7 @@ def relay(bench: Bench, steps: list[tuple[object, ...]], *messages: str) -> byte
             except TimeoutError:
                 heard = b""
             assert driver.wait(20) == 0
-            return heard.replace(str(sleeper.pid).encode(), b"PID")
+            return heard.replace(str(sleeper.pid).encode(), b"INIT").replace(str(driver.pid).encode(), b"FRONT")
         finally:
             sleeper.kill()
             sleeper.wait()
@@ -254,9 +255,9 @@ def relay_steps(bench: Bench) -> list[tuple[object, ...]]:
 
 
 def test_readiness_is_relayed_with_the_pid(bench: Bench, relay_steps: list[tuple[object, ...]]) -> None:
-    """Of all that a container says, READY=1 alone passes, with MAINPID as the host knows it."""
+    """Of all that a container says, READY=1 alone passes, with MAINPID of the first process as the host knows it."""
     heard = relay(bench, relay_steps, "STATUS=starting", "MAINPID=1\\nREADY=1\\nFDSTORE=1")
-    assert heard == b"MAINPID=PID\nREADY=1"
+    assert heard == b"MAINPID=INIT\nREADY=1"
 
 
 def test_end_of_the_process_ends_the_relay(bench: Bench, relay_steps: list[tuple[object, ...]]) -> None:
@@ -265,12 +266,13 @@ def test_end_of_the_process_ends_the_relay(bench: Bench, relay_steps: list[tuple
 
 
 def test_foreground_run_relays_from_its_loop(bench: Bench, relay_steps: list[tuple[object, ...]]) -> None:
-    """In a plan with FRONT_MODE that stays, NOTIFY_RELAY returns at once and notify_pump() does the work."""
-    assert relay(bench, [("FRONT_MODE", 0, 0), *relay_steps], "READY=1") == b"MAINPID=PID\nREADY=1"
+    """Where the front stays, NOTIFY_RELAY returns at once, notify_pump() does the work, and MAINPID is the front's."""
+    bench.environment = {"DRIVER_STAYS": "1"}
+    assert relay(bench, relay_steps, "READY=1") == b"MAINPID=FRONT\nREADY=1"
 
 
 def test_stale_notify_socket_is_replaced(bench: Bench, relay_steps: list[tuple[object, ...]]) -> None:
     """start listens where create did; other files of that name are not in its way."""
     (bench.folder / "record" / "notify").mkdir(parents=True)
     steps = [("NOTIFY_LISTEN", "notify/notify.sock"), *relay_steps]
-    assert relay(bench, steps, "READY=1") == b"MAINPID=PID\nREADY=1"
+    assert relay(bench, steps, "READY=1") == b"MAINPID=INIT\nREADY=1"
