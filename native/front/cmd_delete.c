@@ -14,8 +14,9 @@ static bool still_there(const struct invocation *inv, const char *id, int record
     return now >= 0 && fstat(now, &named) == 0 && fstat(record, &own) == 0 && own.st_ino == named.st_ino;
 }
 
-/* Only what has ended, never began or was half made goes without --force: created containers too, as with runc. */
-static int check_status(int record, const char *id, bool force) {
+/* Only what has ended, never began or was half made goes without --force: created containers too, as with runc.
+ * `mine`: the owner lock is ours, so nobody is making it. */
+static int check_status(int record, const char *id, bool force, bool mine) {
     char text[512];
     const char *name;
     int status = program_status(record, id);
@@ -28,7 +29,7 @@ static int check_status(int record, const char *id, bool force) {
     case RECORD_CREATING:
     case RECORD_RUNNING: break;
     }
-    if (force)
+    if (force || (mine && status == RECORD_CREATING))
         return 0;
     name = record_status_name((enum record_status)status);
     fmt(text, sizeof(text), "cannot delete container %s that is not stopped: %s", id, name);
@@ -36,12 +37,12 @@ static int check_status(int record, const char *id, bool force) {
     return -EBUSY;
 }
 
-static int delete_locked(const struct invocation *inv, const char *id, int record, bool force) {
+static int delete_locked(const struct invocation *inv, const char *id, int record, bool force, bool mine) {
     static char why[4096];
     char text[4400];
     if (!still_there(inv, id, record))
         return force ? 0 : program_not_found(id);
-    if (check_status(record, id, force) < 0)
+    if (check_status(record, id, force, mine) < 0)
         return 1;
     if (program_undo(record, why, sizeof(why)) == 0)
         return 0;
@@ -61,7 +62,7 @@ int cmd_delete(const struct invocation *inv) {
     if (record < 0)
         return 1;
     /* Asked before the lock is taken: while it is being made, its maker has it. */
-    if (check_status(record, id, words.flag) < 0)
+    if (check_status(record, id, words.flag, false) < 0)
         return 1;
     /* A maker that loses its container's process undoes everything itself, and lets go of the lock. */
     if (record_lock_is_held(record, "owner.lock") == 1)
@@ -69,5 +70,5 @@ int cmd_delete(const struct invocation *inv) {
     cleanup_fd int lock = program_lock(record, LOCK_MS);
     if (lock == -EBUSY)
         return program_refuse(id, "delete it: another process is at work on it", "try again when that has ended");
-    return delete_locked(inv, id, record, words.flag);
+    return delete_locked(inv, id, record, words.flag, lock >= 0);
 }

@@ -112,8 +112,8 @@ int step_kill_scope(struct context *c, const struct step *s) {
     /* A frozen process of v1 keeps its SIGKILL for later. */
     if (kills)
         cg_thaw_all(c);
-    if (r == -ESRCH)
-        return kill_request.all ? 0 : detail(c, -ECANCELED, "container not running");
+    if (r == -ESRCH) /* it was alive when we began: then the group's signal was the faster one */
+        return kill_request.all || group ? 0 : detail(c, -ECANCELED, "container not running");
     return r < 0 ? detail(c, r, "signal %d", kill_request.signal) : 0;
 }
 
