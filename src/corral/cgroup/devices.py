@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Key = tuple[str, int, int]
     RawRule = tuple[bool, str, int, int, str]
 
-__all__ = ["CompiledDevices", "DeviceRule", "compile_devices", "device_rules"]
+__all__ = ["CompiledDevices", "DeviceRule", "allowed_devices", "compile_devices", "device_rules"]
 
 ANY = -1
 _ALL = "rwm"
@@ -154,6 +154,19 @@ def device_rules(
         DeviceRule(True, (kind, major, minor), access, pointer=default) for kind, major, minor, access in _DEFAULTS
     )
     return rules, problems
+
+
+def allowed_devices(
+    entries: Sequence[Mapping[str, Any]], *, pointer: str = "linux.resources.devices"
+) -> dict[Key, str] | None:
+    """At least what the rules allow, as (type, major, minor) to access with -1 for "any"; None for every device.
+
+    For list makers without denials (systemd): a narrow denial inside a wide permission is left out here.
+    """
+    table = _Table()
+    for rule in device_rules(entries, pointer=pointer)[0]:
+        table.apply(rule)
+    return None if table.is_default_allow else table.merged()
 
 
 def _parse(entry: Mapping[str, Any], place: str) -> tuple[DeviceRule | None, str]:
