@@ -46,20 +46,26 @@ NONE = Point("none", "none", "")
 def step_points(
     steps: Sequence[tuple[int, str, int, str]], *, actors: Iterable[int] = (FRONT, STAGE, INIT)
 ) -> list[Point]:
-    """A SIGKILL before and after, and an EIO, at each step, for each actor that stands at it."""
+    """A SIGKILL before each step and an EIO in its place, for each actor that stands at it.
+
+    After a step is the same as before the actor's next one, so only its last step has points behind it.
+    """
     points = []
-    for index, (actor, op, flags, _) in enumerate(steps):
-        present = (actor, FRONT) if op in MEETINGS and actor != FRONT else (actor,)
-        for who in present:
-            if who not in actors:
-                continue
-            for what in ("kill", "after:kill", f"errno={EIO}", f"after:errno={EIO}"):
+    for who in actors:
+        mine = [index for index, step in enumerate(steps) if _stands_at(who, step[0], step[1])]
+        for index in mine:
+            _, op, flags, _ = steps[index]
+            behind = ("after:kill", f"after:errno={EIO}") if index == mine[-1] else ()
+            for what in ("kill", f"errno={EIO}", *behind):
                 action = what.removeprefix("after:").partition("=")[0]
                 text = f"{ACTORS[who]}:{index}:{what}"
-                points.append(
-                    Point(f"{text} ({op})", action, ACTORS[who], op, index, bool(flags & OPTIONAL), failpoint=text)
-                )
+                name = f"{text} ({op})"
+                points.append(Point(name, action, ACTORS[who], op, index, bool(flags & OPTIONAL), failpoint=text))
     return points
+
+
+def _stands_at(who: int, actor: int, op: str) -> bool:
+    return who == actor or (who == FRONT and op in MEETINGS)
 
 
 def program_points(steps: Sequence[tuple[int, str, int, str]], first: str, also: str = "") -> list[Point]:
@@ -70,7 +76,8 @@ def program_points(steps: Sequence[tuple[int, str, int, str]], first: str, also:
         if op == "CG_DEFINE" or op == also:
             continue
         met[op] = met.get(op, 0) + 1
-        for what in ("kill", "after:kill", f"errno={EIO}"):
+        behind = ("after:kill",) if index == len(steps) - 1 else ()
+        for what in ("kill", f"errno={EIO}", *behind):
             action = what.removeprefix("after:").partition("=")[0]
             text = f"front:{op}:{met[op]}:{what}"
             both = f"{first},{text}" if first else text
@@ -81,7 +88,7 @@ def program_points(steps: Sequence[tuple[int, str, int, str]], first: str, also:
 
 
 def planner_points(moments: Sequence[str]) -> list[Point]:
-    """SIGKILL of each planner or of the first alone, SIGKILL of the front by it, and EIO of each call, at each moment."""
+    """At each moment: SIGKILL of every planner, or of the first alone; SIGKILL of the front by it; EIO of the call."""
     points = []
     answered = moments.index("socket.sendmsg") + 1
     for number, moment in enumerate(moments, 1):
