@@ -121,6 +121,8 @@ def _delete(job: Job) -> Plan:
         plan.front("CG_REMOVE", number, REMOVE_BUDGET_MS)
     group = resctrl_group(job)
     if group:
+        # Removing a group removes its monitoring groups, but a group that was joined stays.
+        plan.front("RESCTRL_REMOVE", f"{group}/mon_groups/{job.container_id}")
         plan.front("RESCTRL_REMOVE", group)
     add_hooks(plan, job, "poststop", "stopped", flags=HOOK_WARN_ONLY)
     plan.front("REMOVE_RECORD", 0)
