@@ -18,7 +18,9 @@ import pytest
 from conformance import cgroups, harness, host, leaks, rootfs, runtimes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
+
+    import pluggy
 
 _OWN = Path(__file__).parents[2] / "build/bin/corral-runtime"
 
@@ -56,6 +58,24 @@ def identity(runtime_path: str) -> tuple[str, tuple[int, ...]]:
     return runtimes.identify(runtime_path)
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pluggy.Result[pytest.TestReport], None]:
+    """For corral, a skip for any reason but the host's is a failure."""
+    report = (yield).get_result()
+    own = getattr(item, "funcargs", {}).get("identity", ("corral", ()))[0] == "corral"
+    if report.skipped and own and "conformance" in str(item.path):
+        reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        if "host: " not in reason:
+            report.outcome, report.longrepr = "failed", f"corral may not skip: {reason}"
+
+
+def _refused_by(name: str) -> str | None:
+    """Why a peer cannot be tested on this host at all."""
+    if name == "crun" and not cgroups.is_v2_only() and "" in cgroups.hierarchies():
+        return "crun refuses a hybrid cgroup layout"
+    return None
+
+
 @pytest.fixture(scope="session")
 def workspace() -> Iterator[Path]:
     """One directory for the whole session, which an unprivileged user may enter."""
@@ -90,9 +110,12 @@ def _demands(request: pytest.FixtureRequest) -> None:
             reason = host.lacking(name)
             if reason is not None:
                 pytest.skip(f"host: {reason}")
+    name, version = request.getfixturevalue("identity")
+    refusal = _refused_by(name)
+    if refusal is not None:
+        pytest.skip(f"runtime: {refusal}")
     features = [f for m in request.node.iter_markers("needs") for f in m.args]
     if features:
-        name, version = request.getfixturevalue("identity")
         reason = runtimes.missing(name, version, features)
         if reason is not None:
             pytest.skip(f"runtime: {reason}")

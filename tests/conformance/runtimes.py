@@ -20,6 +20,7 @@ needs = pytest.mark.needs
 
 # Feature -> the first version of runc that has it, or None if no version has.
 _RUNC_SINCE: dict[str, tuple[int, ...] | None] = {
+    "absence-refused": None,
     "blkio-weight-fallback": (1, 1),
     "corral": None,
     "corral-or-crun": None,
