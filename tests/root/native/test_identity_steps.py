@@ -38,9 +38,9 @@ def become(uid: int = 1234, gid: int = 2345, groups: tuple[int, ...] = (), **mor
     return ("CREDENTIALS", uid, gid, struct.pack(f"<{len(groups)}I", *groups), *sets, more.get("flags", 0))
 
 
-def status_of(bench: Bench, *steps: tuple[Any, ...], **environment: str) -> dict[str, str]:
+def status_of(bench: Bench, *steps: tuple[Any, ...]) -> dict[str, str]:
     """/proc/self/status of a command after the steps, which must succeed."""
-    result = bench.run(list(steps), "cat", "/proc/self/status", **environment)
+    result = bench.run(list(steps), "cat", "/proc/self/status")
     assert result.status == 0, result.err
     pairs = (line.partition(":") for line in result.out.splitlines())
     return {name: value.strip() for name, _, value in pairs}
