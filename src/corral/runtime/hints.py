@@ -51,3 +51,10 @@ _BY_STEP: dict[tuple[str, int], str] = {
 def find_hint(op: str, error: int) -> str:
     """The remedy for a step refused with ``error``, "" where there is none to tell."""
     return _BY_STEP.get((op, error), "")
+
+
+def find_hint_in(detail: bytes) -> str:
+    """The remedy for a first process that was killed before it could say why, "" for other details."""
+    if b"was killed by signal 9" not in detail:
+        return ""
+    return "if nobody killed it, the memory limit (linux.resources.memory.limit) is too low to begin with"

@@ -11,6 +11,8 @@ from corral.errors import CorralError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from corral.runtime.options import CommandLine
 
 EXIT_NO_CGROUP = 3
@@ -78,17 +80,29 @@ def _dispatch(line: CommandLine) -> int:
         raise Unsupported(
             f"{line.command}: not supported", hint="checkpoint and restore of processes are outside Corral's scope"
         )
-    if line.flag("help") or line.command not in _MODULES:
+    if line.flag("help") or not line.command:
         from corral.runtime.usage import usage
 
         sys.stdout.write(usage(line.command))
         return 0
+    if line.command not in _MODULES or (line.command == "delete" and not line.flag("regex")):
+        _refuse_arguments(line)
     from importlib import import_module
 
     module = import_module(f"corral.runtime.commands.{_MODULES[line.command]}")
     code = module.run(line)
     assert isinstance(code, int)
     return code
+
+
+def _refuse_arguments(line: CommandLine) -> NoReturn:
+    """The front hands its own commands over only when it cannot read their arguments: say what is wrong with them."""
+    from corral.errors import InvalidArgument
+
+    line.container_id()
+    last = line.args[-1]
+    hint = f"`corral-runtime {line.command} --help` tells its arguments"
+    raise InvalidArgument(f"{line.command}: unexpected argument {last!r}", hint=hint)
 
 
 def _report(error: CorralError, line: CommandLine | None) -> None:

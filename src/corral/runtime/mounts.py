@@ -176,7 +176,7 @@ def _refuse_without_namespace(job: Job) -> None:
             job.refuse(
                 f"set up {pointer}: the container has no mount namespace, and mounts would be made on the host",
                 pointer,
-                hint="add {'type': 'mount'} to linux.namespaces",
+                hint='add {"type": "mount"} to linux.namespaces',
             )
 
 

@@ -169,10 +169,11 @@ def check_id(name: str) -> str:
 
     The words are runc's, and so is the alphabet: the id becomes a directory's name.
     """
-    if name in (".", "..") or not name or len(name) > 1024 or not _ID_CHARS.issuperset(name):
-        raise InvalidArgument(f"container id {name!r}: invalid id format", hint="use letters, digits and _ + - . only")
-    if name.startswith("."):
-        raise InvalidArgument(f"container id {name!r}: invalid id format", hint="begin the id with a letter or a digit")
+    if not name or name.startswith(".") or len(name) > 1024 or not _ID_CHARS.issuperset(name):
+        raise InvalidArgument(
+            f"container {name!r}: invalid container id format",
+            hint="an id is made of letters, digits and '_', '+', '-', '.', and does not begin with '.'",
+        )
     return name
 
 

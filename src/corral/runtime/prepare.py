@@ -84,13 +84,14 @@ def load_job(line: CommandLine, around: Surroundings, container_id: str = "") ->
 
     Raises: CorralError for a config that cannot be read or is invalid, and for flags that make no sense.
     """
+    container_id = container_id or line.container_id()
     raw = read_config(line, around)
     document = loads(raw)
     found = validate(document)
     error = to_error(found)
     if error is not None:
         raise error
-    job = compile_job(line, around, normalize(document), container_id or line.container_id())
+    job = compile_job(line, around, normalize(document), container_id)
     job.warnings.extend(f"{problem.pointer}: {problem.message}" for problem in found if problem.is_warning)
     compile_create(job)
     return job, raw

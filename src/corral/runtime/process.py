@@ -162,8 +162,7 @@ def _credentials(plan: Plan, process: Process, host: Host, identity: Identity, w
 
 def _needs_admin_later(process: Process, identity: Identity) -> bool:
     """seccomp(2) without no_new_privs wants CAP_SYS_ADMIN; it comes last, so that it need not allow us much."""
-    seccomp = identity.seccomp
-    return seccomp is not None and not seccomp.has_notify and not process.get("noNewPrivileges")
+    return identity.seccomp is not None and not process.get("noNewPrivileges")
 
 
 _SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
@@ -224,7 +223,8 @@ def compile_exec(plan: Plan, process: Process, host: Host, identity: Identity, e
     seccomp = identity.seccomp
     if seccomp is not None and not seccomp.has_notify:
         plan.init("SECCOMP", seccomp.bpf, seccomp.flags, -1, pointer="linux.seccomp")
-        if _needs_admin_later(process, identity):
-            masks = _capability_masks(process, host, identity, [])
-            plan.init("CREDENTIALS", 0, 0, b"", *masks, CRED_ONLY_CAPS, pointer="process.capabilities")
+    if _needs_admin_later(process, identity):
+        # Not earlier, not even after a filter with a listener: it may ask its agent, who must have the listener then.
+        masks = _capability_masks(process, host, identity, [])
+        plan.init("CREDENTIALS", 0, 0, b"", *masks, CRED_ONLY_CAPS, pointer="process.capabilities")
     plan.init("EXEC", process["args"], env, 0, pointer="process.args")

@@ -14,7 +14,7 @@ from corral.cgroup.writes import judge_all
 from corral.errors import AlreadyExists, CorralError
 from corral.linux.sockets import recv_fds, send_fds
 from corral.oci.json import dumps
-from corral.runtime.hints import find_hint
+from corral.runtime.hints import find_hint, find_hint_in
 from corral.runtime.options import parse
 from corral.runtime.prepare import Surroundings, prepare, state_root
 from corral.runtime.record import is_stale, replace_file
@@ -83,7 +83,7 @@ class Session:
         elif kind == READY:
             self._judge()
         elif kind == FAILED:
-            self._explain(step, abs(error))
+            self._explain(step, abs(error), body)
 
     def _send(self, kind: int, value: int = 0, body: bytes = b"", fds: tuple[int, ...] = ()) -> None:
         send_fds(self._socket, HEADER.pack(kind, 0, 0, value) + body, fds)
@@ -201,10 +201,10 @@ class Session:
             self._send(WARNING, 0, text.encode("utf-8", "surrogateescape"))
         return ""
 
-    def _explain(self, step: int, error: int) -> None:
+    def _explain(self, step: int, error: int, body: bytes) -> None:
         plan = self._plan
         op = plan.steps[step].op if plan is not None and step < len(plan) else ""
-        self._send(VERDICT, 0, b"\0" + find_hint(op, error).encode())
+        self._send(VERDICT, 0, b"\0" + (find_hint(op, error) or find_hint_in(body)).encode())
 
 
 def seal(content: bytes) -> int:
