@@ -252,7 +252,9 @@ class Runtime:
             yield container
 
     @contextlib.contextmanager
-    def start(self, bundle: Bundle, script: str = "exec sleep 1000", *flags: str, **how: Any) -> Iterator[Container]:
+    def start(
+        self, bundle: Bundle, script: str | None = "exec sleep 1000", *flags: str, **how: Any
+    ) -> Iterator[Container]:
         """A running, detached container; it is deleted by force at the end of the block."""
         with self._made("run", bundle, script, ("--detach", *flags), how) as container:
             yield container

@@ -135,6 +135,16 @@ static int touch_memory(long megabytes)
 	return 0;
 }
 
+/* probe hold MEGABYTES: the same, and keep it. */
+static int hold_memory(long megabytes)
+{
+	if (touch_memory(megabytes))
+		return 1;
+	fflush(stdout);
+	for (;;)
+		pause();
+}
+
 static int open_file(const char *path)
 {
 	int fd = open(path, O_RDWR | O_CLOEXEC);
@@ -172,6 +182,8 @@ int main(int argc, char **argv)
 		return send_datagram(argv[2], argv[3]);
 	if (!strcmp(what, "touch") && argc > 2)
 		return touch_memory(atol(argv[2]));
+	if (!strcmp(what, "hold") && argc > 2)
+		return hold_memory(atol(argv[2]));
 	if (!strcmp(what, "open") && argc > 2)
 		return open_file(argv[2]);
 	if (!strcmp(what, "mknod") && argc > 4)

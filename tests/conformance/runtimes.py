@@ -21,6 +21,7 @@ needs = pytest.mark.needs
 # Feature -> the first version of runc that has it, or None if no version has.
 _RUNC_SINCE: dict[str, tuple[int, ...] | None] = {
     "absence-refused": None,
+    "atomic-create": None,
     "blkio-weight-fallback": (1, 1),
     "corral": None,
     "corral-or-crun": None,
@@ -57,6 +58,7 @@ _RUNC_SINCE: dict[str, tuple[int, ...] | None] = {
     "systemd-form-refused": None,
     "time-namespace": (1, 2),
     "tmpfs-mode-on-a-directory": (1, 2),
+    "update-devices": None,
     "unified-on-hybrid": None,
     "userns-path-without-mappings": (1, 2),
 }

@@ -336,3 +336,32 @@ def test_kill_all_in_a_paused_container_does_not_hang(box: Container) -> None:
         box.command("resume", check=False)
     assert box.wait() == 137
     assert not os.path.exists(f"/proc/{box.pid}/root/bin")
+
+
+@host("cgroup-v1", "memory")
+def test_update_below_what_is_in_use_is_refused_on_v1(runtime: Runtime, bundle: Bundle) -> None:
+    """The kernel refuses a memory limit below the usage; the old one stays."""
+    bundle.resources["memory"] = {"limit": 64 * MIB}
+    bundle.process["args"] = ["/bin/probe", "hold", "24"]
+    with runtime.start(bundle, None) as c:
+        c.wait_output("touched")
+        # Without swap the kernel finds nothing to take from the program.
+        done = runtime("update", "--memory", str(4 * MIB), "--memory-swap", str(4 * MIB), c.id, check=False)
+        assert done.returncode != 0
+        assert c.cgroup_read("memory.limit_in_bytes") == str(64 * MIB)
+        assert c.status == "running"
+
+
+@host("cgroup-v1", "fuse")
+@needs("update-devices")
+def test_update_takes_a_new_device_filter(runtime: Runtime, bundle: Bundle) -> None:
+    """update --resources with device rules replaces the filter."""
+    with runtime.start(bundle) as c:
+        rules = [
+            {"allow": False, "access": "rwm"},
+            {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rwm"},
+        ]
+        updated(c, {"devices": rules})
+        listed = c.cgroup_read("devices.list").splitlines()
+        assert "c 10:229 rwm" in listed
+        assert "a *:* rwm" not in listed

@@ -322,3 +322,12 @@ def test_mqueue_shows_the_containers_ipc_namespace(runtime: Runtime, bundle: Bun
     bundle.spec["mounts"].append({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue"})
     done = runtime.run(bundle, "touch /dev/mqueue/only-here; ls /dev/mqueue")
     assert done.stdout == "only-here\n"
+
+
+def test_mount_namespace_by_path_is_joined(runtime: Runtime, bundle: Bundle) -> None:
+    """With a mount namespace by path the container's process is in that one."""
+    with hold("--mount", "--propagation", "private") as pid:
+        add_namespace(bundle.spec, "mount", f"/proc/{pid}/ns/mnt")
+        with runtime.start(bundle) as c:
+            assert namespace_of(c.pid, "mnt") == namespace_of(pid, "mnt")
+            assert namespace_of(c.pid, "mnt") != namespace_of("self", "mnt")
