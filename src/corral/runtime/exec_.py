@@ -37,7 +37,7 @@ ATTACH_FOLLOW_INIT = 1
 class Exec:
     """An exec to be compiled: the container, the process asked for, and the caller's flags."""
 
-    __slots__ = ("host", "line", "options", "plan", "process", "record", "spec")
+    __slots__ = ("host", "line", "options", "plan", "process", "record", "spec", "warnings")
 
     def __init__(
         self, record: Record, spec: Spec, process: Process, *, host: Host, options: Options, line: CommandLine
@@ -49,6 +49,7 @@ class Exec:
         self.options = options
         self.line = line
         self.plan = Plan()
+        self.warnings: list[str] = []
 
 
 def prepare_exec(line: CommandLine, around: Surroundings) -> Plan:
@@ -56,7 +57,8 @@ def prepare_exec(line: CommandLine, around: Surroundings) -> Plan:
     record = Record(state_root(line, around), line.container_id())
     check_state(record, ignore_paused=line.flag("ignore-paused"))
     spec: Spec = normalize(record.read_config())
-    process = read_process(line, around, spec)
+    warnings: list[str] = []
+    process = read_process(line, around, spec, warnings)
     options = Options()
     options.is_detached = line.flag("detach")
     options.console_socket = around.absolute(line.text("console-socket"))
@@ -66,6 +68,7 @@ def prepare_exec(line: CommandLine, around: Surroundings) -> Plan:
     options.preserve_fds = preserved_fds(line, around)
     options.listen_fds = listen_fds(around)
     job = Exec(record, spec, process, host=read_host(around.pid), options=options, line=line)
+    job.warnings = warnings
     return compile_exec(job)
 
 
@@ -89,7 +92,7 @@ def check_state(record: Record, *, ignore_paused: bool) -> None:
         )
 
 
-def read_process(line: CommandLine, around: Surroundings, spec: Spec) -> Process:
+def read_process(line: CommandLine, around: Surroundings, spec: Spec, warnings: list[str]) -> Process:
     """The process to run: --process, or the container's own with the flags over it. Raises: InvalidArgument."""
     path = around.absolute(line.text("process"))
     if path:
@@ -100,6 +103,8 @@ def read_process(line: CommandLine, around: Surroundings, spec: Spec) -> Process
     error = to_error(found, "validate process")
     if error is not None:
         raise error
+    # The same name in several sets is told once.
+    warnings.extend(dict.fromkeys(problem.message for problem in found if problem.is_warning))
     clean: Process = normalize(document)  # type: ignore[assignment]
     if line.flag("tty"):
         clean["terminal"] = True
@@ -278,12 +283,11 @@ def _compile_init(job: Exec, *, terminal: bool, final_affinity: str) -> None:
         keep_groups=job.spec.get("annotations", {}).get(KEEP_GROUPS_ANNOTATION, "") in ("1", "true"),
         seccomp=_load_seccomp(job),
     )
-    warnings: list[str] = []
-    compile_process.compile_identity(plan, process, job.host, identity, warnings)
+    compile_process.compile_identity(plan, process, job.host, identity, job.warnings)
     plan.init("PREPARE_FDS", options.preserve_fds + options.listen_fds)
     compile_process.compile_seccomp_notify(plan, identity)
     plan.add(INIT, "SYNC", "the verdict")
-    for warning in warnings:
+    for warning in job.warnings:
         plan.front("WARN", warning)
     if options.pid_file:
         plan.front("PID_FILE", options.pid_file)

@@ -213,7 +213,9 @@ def test_compilation_gives_the_same_bytes_twice(name: str, monkeypatch: pytest.M
     with_subids(monkeypatch, (100000, 65536))
     document, host, how = CASES[name]
 
-    assert encode(compiled(document, HOSTS[host](), **how).plan) == encode(compiled(document, HOSTS[host](), **how).plan)
+    assert encode(compiled(document, HOSTS[host](), **how).plan) == encode(
+        compiled(document, HOSTS[host](), **how).plan
+    )
 
 
 def test_init_does_nothing_before_its_first_rendezvous() -> None:
