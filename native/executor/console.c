@@ -64,8 +64,8 @@ static int bind_console(struct context *c, int slave) {
         return r;
     cleanup_fd int now = target_open(c, "/dev/console", TARGET_NO_SYMLINKS, 0, NULL);
     struct stat is, want;
-    if (now < 0 || fstat(now, &is) < 0 || fstat(slave, &want) < 0 || !S_ISCHR(is.st_mode) || is.st_rdev != want.st_rdev ||
-        is_magic(now, DEVPTS_SUPER_MAGIC) != 1)
+    if (now < 0 || fstat(now, &is) < 0 || fstat(slave, &want) < 0 || !S_ISCHR(is.st_mode) ||
+        is.st_rdev != want.st_rdev || is_magic(now, DEVPTS_SUPER_MAGIC) != 1)
         return detail(c, -ESTALE, "'/dev/console' is not the container's pty");
     return 0;
 }

@@ -114,7 +114,8 @@ int step_find_home(struct context *c, const struct step *s) {
     if (root < 0)
         return root;
     /* Neither a FIFO nor a device may hold us up, and a missing or odd file only means that there is no home. */
-    cleanup_fd int fd = sys_openat2(root, "etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+    cleanup_fd int fd = sys_openat2(root, "etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY, 0,
+                                    RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
         return 0;

@@ -111,8 +111,9 @@ static void pump_stdin(struct hook *h) {
 /* Until the hook ends. Returns 0, or -ETIMEDOUT when its time is over. */
 static int pump(struct hook *h) {
     for (;;) {
-        struct pollfd fds[3] = {
-            {.fd = h->pidfd, .events = POLLIN}, {.fd = h->output_fd, .events = POLLIN}, {.fd = h->stdin_fd, .events = POLLOUT}};
+        struct pollfd fds[3] = {{.fd = h->pidfd, .events = POLLIN},
+                                {.fd = h->output_fd, .events = POLLIN},
+                                {.fd = h->stdin_fd, .events = POLLOUT}};
         int64_t left = h->deadline ? h->deadline - now_ms() : -1;
         if (h->deadline && left <= 0)
             return -ETIMEDOUT;
@@ -128,8 +129,11 @@ static int pump(struct hook *h) {
         if (!fds[0].revents)
             continue;
         /* It may have left a daemon behind that holds the pipe: what is there now is all that is read. */
-        for (int i = 0, there = 0; i < 64 && h->output_fd >= 0 && ioctl(h->output_fd, FIONREAD, &there) == 0 && there > 0; i++)
+        for (int i = 0, there = 0; i < 64 && h->output_fd >= 0; i++) {
+            if (ioctl(h->output_fd, FIONREAD, &there) < 0 || there <= 0)
+                break;
             pump_output(h);
+        }
         return 0;
     }
 }

@@ -72,12 +72,13 @@ int mount_verify(struct context *c, int tree, const char *path, unsigned lookup)
 /* -EPERM if something other than procfs would be mounted inside procfs, but for the few files that lxcfs replaces. */
 int mount_refuse_inside_proc(struct context *c, int target, const char *path);
 /* Flags, attributes, attachment, propagation and read-back of a detached tree. */
-int mount_place(struct context *c, int tree, int target, const char *path, unsigned lookup, const struct mount_wish *wish);
+int mount_place(struct context *c, int tree, int target, const char *path, unsigned lookup,
+                const struct mount_wish *wish);
 /* An error unless a mount that was asked to be read-only is. */
 int mount_check_readonly(struct context *c, int tree, const char *path);
 unsigned target_flags(unsigned options); /* OPT_* -> TARGET_* */
 
-/* ---- copyup.c ------------------------------------------------------------------------------------------------------ */
+/* ---- copyup.c ------------------------------------------------------------------------------------------------- */
 /* Copies what is in directory `from` (readable descriptor) to `to` (O_PATH or readable), never following a symlink;
  * owners, modes, times and extended attributes as far as allowed. */
 int copy_up(struct context *c, int from, int to);

@@ -163,7 +163,8 @@ static int open_empty(struct context *c, int *ret) {
     if (r >= 0)
         r = sys_fsconfig(fs, FSC_CMD_CREATE, NULL, NULL, 0);
     if (r >= 0)
-        r = sys_fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+        r = sys_fsmount(fs, FSMOUNT_CLOEXEC,
+                        MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
     if (r < 0)
         return detail(c, r, "make an empty file system");
     *ret = r;

@@ -121,7 +121,8 @@ static int make_attached(struct context *c, const struct fs_step *f, int target)
     if (strlen(f->data) >= DATA_MAX)
         return detail(c, -E2BIG, "the options are longer than a page");
     fmt(data, sizeof(data), "%s%s%s", f->mode, f->mode[0] && f->data[0] ? "," : "", f->data);
-    uint64_t ms = f->wish.ms & ~(uint64_t)(MS_BIND | MS_REMOUNT | MS_REC | MS_PRIVATE | MS_SLAVE | MS_SHARED | MS_UNBINDABLE);
+    const uint64_t others = MS_BIND | MS_REMOUNT | MS_REC | MS_PRIVATE | MS_SLAVE | MS_SHARED | MS_UNBINDABLE;
+    uint64_t ms = f->wish.ms & ~others;
     if (f->copy || f->wish.options & OPT_LATE_READONLY || superblock_is_shared(f->type))
         ms &= ~(uint64_t)MS_RDONLY;
     int r = mount_path(c, target, path);

@@ -89,8 +89,10 @@ static int ask(int sock, const struct request *r, on_message handle, void *arg) 
                 continue;
             if (h->nlmsg_type == NLMSG_DONE)
                 return 0;
-            if (h->nlmsg_type == NLMSG_ERROR)
-                return h->nlmsg_len < NLMSG_LENGTH(sizeof(struct nlmsgerr)) ? -EPROTO : ((struct nlmsgerr *)NLMSG_DATA(h))->error;
+            if (h->nlmsg_type == NLMSG_ERROR) {
+                const struct nlmsgerr *answer = NLMSG_DATA(h);
+                return h->nlmsg_len < NLMSG_LENGTH(sizeof(*answer)) ? -EPROTO : answer->error;
+            }
             if (handle && (result = handle(h, arg)) < 0)
                 return result;
             if (!(h->nlmsg_flags & NLM_F_MULTI) && !(r->head.nlmsg_flags & NLM_F_ACK))

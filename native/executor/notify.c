@@ -42,7 +42,8 @@ static int listen_at(struct context *c, const char *path) {
     if (dir < 0)
         return dir;
     /* Through the descriptor the path is always short enough for a socket's address. */
-    if (fmt(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", dir, name) + 1 >= sizeof(address.sun_path))
+    const size_t room = sizeof(address.sun_path);
+    if (fmt(address.sun_path, room, "/proc/self/fd/%d/%s", dir, name) + 1 >= room)
         return -ENAMETOOLONG;
     cleanup_fd int fd = sys_result(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (fd < 0)

@@ -162,9 +162,10 @@ static int walk_all(struct context *c, struct walk *w, const char *path) {
         return r == -ENOENT || r == -ENOTDIR ? r : detail(c, r, "make '%s'", path);
     cleanup_fd int again = sys_openat2(w->root, w->done[0] ? w->done : ".", O_PATH | O_NOFOLLOW, 0,
                                        RESOLVE_NO_SYMLINKS | IN_ROOT);
-    if (again < 0 || !same_file(again, w->at))
-        return detail(c, again < 0 && again != -ENOENT ? again : -ESTALE, "'%s' was replaced while it was being made", path);
-    return 0;
+    if (again >= 0 && same_file(again, w->at))
+        return 0;
+    return detail(c, again < 0 && again != -ENOENT ? again : -ESTALE, "'%s' was replaced while it was being made",
+                  path);
 }
 
 int target_open(struct context *c, const char *path, unsigned flags, mode_t mode, bool *made) {

@@ -4,7 +4,8 @@
  *   test_step_driver PLAN front|stage|init [COMMAND [ARGUMENT]...]
  *
  * Environment: DRIVER_INIT_PID = what the steps take for the container's first process, DRIVER_RECORD = the record's
- * directory, DRIVER_STAYS = behave as the front of a foreground run, DRIVER_REFUSE = numbers of system calls, joined by ',', that are to answer ENOSYS as on an old kernel,
+ * directory, DRIVER_STAYS = behave as the front of a foreground run, DRIVER_REFUSE = numbers of system calls, joined
+ * by ',', that are to answer ENOSYS as on an old kernel,
  * CORRAL_FAILPOINT. On a failure: its description on stderr, exit 1. */
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -55,7 +56,9 @@ static int run_command(char **argv) {
 }
 
 static void prepare(struct context *c, const struct plan *plan, const char *actor) {
-    context_init(c, plan, strcmp(actor, "front") == 0 ? ACTOR_FRONT : strcmp(actor, "stage") == 0 ? ACTOR_STAGE : ACTOR_INIT);
+    context_init(c, plan, ACTOR_INIT);
+    if (strcmp(actor, "init") != 0)
+        c->actor = strcmp(actor, "stage") == 0 ? ACTOR_STAGE : ACTOR_FRONT;
     const char *pid = getenv("DRIVER_INIT_PID"), *record = getenv("DRIVER_RECORD");
     if (pid) {
         c->init_pid = atoi(pid);
