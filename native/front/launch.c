@@ -143,7 +143,7 @@ static int await_exec(struct context *c) {
     bool announced = false;
     peer_failure.set = false;
     for (;;) {
-        int r = message_receive(c->peer, &m, -1);
+        int r = peer_receive(c, &m);
         if (r < 0)
             return r;
         if (r == 0 && announced)
@@ -190,10 +190,17 @@ static int after_start(struct context *c, struct failure *f) {
     return r;
 }
 
+#define UNDO_LOCK_MS 15000
+
 static int stay(struct context *c, int slot) {
     char why[1024];
     int code = foreground_wait(c, slot >= 0 ? steal_fd(&c->slot[slot]) : -1);
     if (c->mode & (MODE_EXEC | MODE_KEEP) || c->record < 0)
+        return code;
+    /* `delete --force` may be at it: then the record is gone when its lock is free. */
+    struct stat st;
+    cleanup_fd int lock = program_lock(c->record, UNDO_LOCK_MS);
+    if (lock == -ENOENT || (fstat(c->record, &st) == 0 && st.st_nlink == 0))
         return code;
     if (program_undo(c->record, why, sizeof(why)) < 0)
         log_warning(why);
