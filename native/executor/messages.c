@@ -2,6 +2,7 @@
 #include "run.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -122,11 +123,37 @@ void note_peer_end(struct context *c, unsigned step) {
     }
 }
 
+/* A foreground front blocks signals, to forward them later. Whoever wants to end it while init hangs in its setup, on
+ * a dead file server for instance, must still be able to. */
+static int blocked_end_signal(void) {
+    static const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+    sigset_t pending;
+    if (sigpending(&pending) < 0)
+        return 0;
+    for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+        if (sigismember(&pending, ends[i]))
+            return ends[i];
+    return 0;
+}
+
+#define PATIENCE_MS 1000
+
+int peer_receive(struct context *c, struct message *ret) {
+    for (;;) {
+        int r = message_receive(c->peer, ret, PATIENCE_MS);
+        int sig = r == -ETIMEDOUT ? blocked_end_signal() : 0;
+        if (sig)
+            return detail(c, -EINTR, "signal %d came first", sig);
+        if (r != -ETIMEDOUT)
+            return r < 0 ? detail(c, r, "read from the container's first process") : r;
+    }
+}
+
 static int front_expect(struct context *c, uint32_t kind, unsigned step, struct message *ret) {
     for (;;) {
-        int r = message_receive(c->peer, ret, -1);
+        int r = peer_receive(c, ret);
         if (r < 0)
-            return detail(c, r, "read from the container's first process");
+            return r;
         if (r == 0) {
             note_peer_end(c, step);
             return -ECANCELED;

@@ -75,6 +75,10 @@ void describe_failure(const struct step *s, int error, const char *detail, char 
 /* Events to the planner; nothing happens when there is none. */
 void event_send(struct context *c, uint32_t kind, uint32_t step, int error, uint32_t value, const void *bytes, size_t len);
 
+/* The front's receive from its peer: as message_receive() without a limit, but -EINTR, with a detail, if the wait is long
+ * and a signal that asks us to end is pending. */
+int peer_receive(struct context *c, struct message *ret);
+
 /* The planner's last word. */
 struct verdict {
     bool given, commit;

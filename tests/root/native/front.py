@@ -147,6 +147,7 @@ class Front:
         self.bin = folder / "bin"
         self.root = folder / "root"
         self.launcher = self.bin / "corral-planner"
+        self.failpoint = ""
         self.bin.mkdir()
         self.root.mkdir(mode=0o700)
         shutil.copy(build_front(), self.bin / "corral-runtime")
@@ -175,7 +176,8 @@ class Front:
 
     def environment(self, **more: str) -> dict[str, str]:
         """What the front's environment is."""
-        return {**os.environ, "ASAN_OPTIONS": "detect_leaks=0", **more}
+        simulated = {"CORRAL_FAILPOINT": self.failpoint} if self.failpoint else {}
+        return {**os.environ, "ASAN_OPTIONS": "detect_leaks=0", **simulated, **more}
 
     def run(self, *arguments: str, stdin: str = "", **environment: str) -> Result:
         """Run the front to its end."""

@@ -257,6 +257,25 @@ def test_signals_reach_the_process_when_the_front_gets_them(front: Front) -> Non
     process.stdout.close()
 
 
+def test_front_can_be_ended_when_init_hangs_in_its_setup(front: Front) -> None:
+    """Blocked signals are forwarded later; but a hanging setup must not make the front immortal."""
+    front.scenario(
+        f"""
+        request()
+        answer([("front", "FRONT_MODE", {EXEC}, 0), ("front", "SPAWN", {NEWNS}, -1), sync("birth"),
+                ("front", "PID_FILE", HERE + "/pid"), sync("go"), *run("true")])
+        serve()
+        """
+    )
+    front.failpoint = "init:SYNC:2:stop"
+    process = front.start("exec", stdout=DEVNULL, stderr=PIPE)
+    wait_until((front.bin / "pid").exists)
+    process.terminate()
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 255
+    assert err.startswith("wait for go: signal 15 came first: interrupted system call")
+
+
 def test_front_leaves_when_it_is_told_to_detach(front: Front) -> None:
     """--detach: exit 0 once the program runs; the process lives on."""
     front.scenario(
