@@ -19,6 +19,8 @@ from pathlib import Path
 from callers.children import Children, command_of, descendants_of, is_zombie, wait_until
 
 INSIDE = Path("/run/c")
+# corral: compiled seccomp filters, and which parent cgroups are its own to remove.
+KEPT_IN_ROOT = (".seccomp", ".parents")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
 USER, USER_ID = "caller", 54321
 
@@ -177,11 +179,11 @@ class Sandbox:
         return found
 
     def records(self) -> set[str]:
-        """What the runtimes keep below /run: one entry per container."""
+        """What the runtimes keep below /run: one entry per container; not caches, nor notes on parents still in use."""
         found: set[str] = set()
         for root in self.in_run("").glob("*"):
             if root.is_dir() and root.name.startswith(("runc", "crun", "corral", "youki")):
-                found |= {f"{root.name}/{entry.name}" for entry in root.iterdir()}
+                found |= {f"{root.name}/{entry.name}" for entry in root.iterdir() if entry.name not in KEPT_IN_ROOT}
         return found
 
     def mark_baseline(self) -> None:
