@@ -5,6 +5,7 @@
 #include "front/program.h"
 
 #define LOCK_MS 15000
+#define MAKER_MS 1000 /* a maker that was killed leaves a planner behind, which notices, and lets go of the lock, soon */
 #define KILL_MS 10000
 
 /* True if the record still has its name: another delete may have been faster. */
@@ -61,13 +62,17 @@ int cmd_delete(const struct invocation *inv) {
         return words.flag ? 0 : program_not_found(id);
     if (record < 0)
         return 1;
-    /* Asked before the lock is taken: while it is being made, its maker has it. */
-    if (check_status(record, id, words.flag, false) < 0)
+    cleanup_fd int lock = -1;
+    if (program_status(record, id) == RECORD_CREATING)
+        lock = program_lock(record, MAKER_MS);
+    /* Asked before the lock is waited for: while it is being made, its maker has it. */
+    if (check_status(record, id, words.flag, lock >= 0) < 0)
         return 1;
     /* A maker that loses its container's process undoes everything itself, and lets go of the lock. */
-    if (record_lock_is_held(record, "owner.lock") == 1)
+    if (lock < 0 && record_lock_is_held(record, "owner.lock") == 1)
         (void)program_kill_init(NULL, record, KILL_MS);
-    cleanup_fd int lock = program_lock(record, LOCK_MS);
+    if (lock < 0)
+        lock = program_lock(record, LOCK_MS);
     if (lock == -EBUSY)
         return program_refuse(id, "delete it: another process is at work on it", "try again when that has ended");
     return delete_locked(inv, id, record, words.flag, lock >= 0);

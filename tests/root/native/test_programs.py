@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -405,6 +406,16 @@ def test_delete_refuses_a_container_that_is_being_made(records: Records) -> None
     records.lock("owner.lock")
     answer = records.run("delete", "c1")
     assert answer.err.splitlines()[0] == "cannot delete container c1 that is not stopped: creating"
+
+
+def test_delete_waits_a_moment_when_the_makers_planner_still_holds_the_lock(records: Records) -> None:
+    """The maker was killed; its planner notices a little later."""
+    records.make()
+    records.forget_commit()
+    records.lock("owner.lock")
+    threading.Timer(0.2, records.close).start()
+    assert records.run("delete", "c1").status == 0
+    assert not records.path.exists()
 
 
 def test_poststop_hooks_run_once_and_warn_when_they_fail(records: Records) -> None:
