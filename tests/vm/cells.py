@@ -115,6 +115,10 @@ def default_selections() -> list[Selection]:
 def all_selections() -> list[Selection]:
     """Every cell with everything (ALL=1); ordered so that cells of one machine follow each other."""
     machines = [*itertools.product(("v2", "v1", "hybrid"), ("6.1",)), ("v2", "5.10"), ("v1", "5.10"), ("v2", "6.12")]
-    options = itertools.product(("cgroupfs", "systemd"), (False, True), (False, True))
-    cells = [Cell(*machine, *option) for machine, option in itertools.product(machines, list(options))]
+    options = list(itertools.product(("cgroupfs", "systemd"), (False, True), (False, True)))
+    cells = [
+        Cell(hierarchy, kernel, driver, is_rootless, has_userns)
+        for hierarchy, kernel in machines
+        for driver, is_rootless, has_userns in options
+    ]
     return [Selection(cell, (*ENVIRONMENT, "tests/conformance"), limit_s=1800) for cell in cells]

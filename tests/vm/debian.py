@@ -44,10 +44,11 @@ GUEST_PACKAGES = (
 LEFT_OUT = tuple(f"/usr/share/{name}/*" for name in ("doc", "man", "locale", "info", "lintian", "bash-completion"))
 # Work that a machine of two minutes' life has no use for.
 MASKED_UNITS = (
-    "e2scrub_all.timer fstrim.timer getty@.service serial-getty@.service podman-auto-update.timer podman-restart.service "
-    "podman-auto-update.service podman.service podman.socket e2scrub_reap.service systemd-random-seed.service "
-    "systemd-update-utmp.service systemd-update-utmp-runlevel.service systemd-pstore.service systemd-timesyncd.service "
-    "systemd-networkd.service systemd-network-generator.service systemd-journal-flush.service dpkg-db-backup.timer"
+    "e2scrub_all.timer fstrim.timer getty@.service serial-getty@.service podman-auto-update.timer "
+    "podman-restart.service podman-auto-update.service podman.service podman.socket e2scrub_reap.service "
+    "systemd-random-seed.service systemd-update-utmp.service systemd-update-utmp-runlevel.service "
+    "systemd-pstore.service systemd-timesyncd.service systemd-networkd.service "
+    "systemd-network-generator.service systemd-journal-flush.service dpkg-db-backup.timer"
 ).split()
 TESTER = "tester"
 TESTER_ID = 1000

@@ -3,8 +3,8 @@
 Layout, mounted read-only at /opt/corral in the guest::
 
     prefix/bin, prefix/lib/pythonX.Y/site-packages   the wheel, its scripts pointing at the guest's interpreter
-    python/                                          pytest and what it needs, from the interpreter that runs the bench
-    tree/                                            tests, native, tools and pyproject.toml of the checkout, without src
+    python/                                          pytest and what it needs, as the bench itself has them
+    tree/                                            the checkout without src
     bench/                                           the runner and its pytest plugin
 """
 

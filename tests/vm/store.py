@@ -114,7 +114,12 @@ def run_tool(command: list[str], *, timeout_s: float, cwd: Path | None = None, s
     }
     try:
         result = subprocess.run(
-            ["nice", "-n", "10", *command], input=stdin, capture_output=True, cwd=cwd, env=environment, timeout=timeout_s
+            ["nice", "-n", "10", *command],
+            input=stdin,
+            capture_output=True,
+            cwd=cwd,
+            env=environment,
+            timeout=timeout_s,
         )
     except subprocess.TimeoutExpired:
         raise BenchError(f"run {command[0]}: not done within {timeout_s:.0f} s") from None
