@@ -41,6 +41,11 @@ class Stage:
         """A command, with the faults of ``point``."""
         if point is not None and point.planner:
             self.world.set_fault(point.planner)
+        # What only proves something is spared the start of an interpreter; what is hit is hit both ways.
+        if point is None or point.is_resident:
+            self.world.start_planner()
+        else:
+            self.world.hide_planner()
         try:
             failpoint = point.failpoint if point is not None else ""
             return self.world.run(*args, failpoint=failpoint, global_args=self.scene.global_args)

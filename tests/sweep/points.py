@@ -28,6 +28,7 @@ class Point:
     failpoint: str = ""
     planner: str = ""
     is_before_plan: bool = False
+    is_resident: bool = False
 
     @property
     def kills_front(self) -> bool:
@@ -59,8 +60,20 @@ def step_points(
             for what in ("kill", f"errno={EIO}", *behind):
                 action = what.removeprefix("after:").partition("=")[0]
                 text = f"{ACTORS[who]}:{index}:{what}"
-                name = f"{text} ({op})"
-                points.append(Point(name, action, ACTORS[who], op, index, bool(flags & OPTIONAL), failpoint=text))
+                resident = (index + len(what)) % 2 == 0
+                name = f"{text} ({op}, {'resident' if resident else 'cold'})"
+                points.append(
+                    Point(
+                        name,
+                        action,
+                        ACTORS[who],
+                        op,
+                        index,
+                        bool(flags & OPTIONAL),
+                        failpoint=text,
+                        is_resident=resident,
+                    )
+                )
     return points
 
 
@@ -88,16 +101,27 @@ def program_points(steps: Sequence[tuple[int, str, int, str]], first: str, also:
 
 
 def planner_points(moments: Sequence[str]) -> list[Point]:
-    """At each moment: SIGKILL of every planner, or of the first alone; SIGKILL of the front by it; EIO of the call."""
+    """At each moment: SIGKILL of every planner, of the first, of a resident one, of the front; EIO of the call."""
     points = []
     answered = moments.index("socket.sendmsg") + 1
     for number, moment in enumerate(moments, 1):
+        early = number <= answered
         for times in ("", " once"):
             fault = f"kill {number}{times}"
-            early = number <= answered
             points.append(
                 Point(f"planner {fault} ({moment})", "kill", "planner", moment, planner=fault, is_before_plan=early)
             )
+        points.append(
+            Point(
+                f"resident planner kill {number} ({moment})",
+                "kill",
+                "planner",
+                moment,
+                planner=f"kill {number} once",
+                is_before_plan=early,
+                is_resident=True,
+            )
+        )
         points.append(Point(f"front kill {number} ({moment})", "kill", "front", moment, planner=f"kill-front {number}"))
         if "message" not in moment:
             points.append(

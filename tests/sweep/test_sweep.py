@@ -85,6 +85,7 @@ def sweep(stage: Stage, operation: Operation) -> list[str]:
         if stage.problems:
             listed = "\n    ".join(stage.problems)
             broken.append(f"{name} at {point.name}:\n    {listed}\n    outcome: {said}")
+            print(broken[-1], flush=True)
             stage.world.clean()
     return broken
 

@@ -57,6 +57,7 @@ class World:
     allowed: frozenset[int] = frozenset()
     env: dict[str, str] = field(default_factory=dict)
     _count: int = 0
+    _resident: subprocess.Popen[bytes] | None = None
 
     @property
     def root(self) -> Path:
@@ -129,6 +130,52 @@ class World:
         log = ["--log", str(self.path / "log"), "--log-format", "json"]
         return [str(self.runtime), "--root", str(self.root), *log, *global_args, *args]
 
+    def start_planner(self) -> None:
+        """Have a resident planner; commands find it until it is hidden."""
+        socket = self.root / ".planner.sock"
+        hidden = self.root / ".planner.hidden"
+        if self._resident is not None and self._resident.poll() is None:
+            if hidden.exists():
+                hidden.rename(socket)
+            return
+        self.stop_planner()
+        with (self.path / "planner.log").open("ab") as log:
+            self._resident = subprocess.Popen(
+                [str(self.runtime), "--root", str(self.root), "planner"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={"PATH": os.environ.get("PATH", ""), **self.env},
+                start_new_session=True,
+                **self._identity(),
+            )
+        self.allowed |= {self._resident.pid}
+        end = time.monotonic() + COMMAND_S
+        while not socket.exists():
+            assert self._resident.poll() is None, (self.path / "planner.log").read_text()
+            assert time.monotonic() < end, "the resident planner does not listen"
+            select.select([], [], [], 0.003)
+
+    def hide_planner(self) -> None:
+        """Let commands start a planner of their own."""
+        socket = self.root / ".planner.sock"
+        if socket.exists():
+            socket.rename(self.root / ".planner.hidden")
+
+    def stop_planner(self) -> None:
+        """End the resident planner, if there is one."""
+        if self._resident is None:
+            return
+        self._resident.terminate()
+        self._resident.wait(COMMAND_S)
+        self.allowed -= {self._resident.pid}
+        self._resident = None
+        for name in (".planner.sock", ".planner.hidden"):
+            (self.root / name).unlink(missing_ok=True)
+
+    def _identity(self) -> dict[str, Any]:
+        return {"user": self.user, "group": self.user, "extra_groups": []} if self.user else {}
+
     def run(self, *args: str, failpoint: str = "", global_args: tuple[str, ...] = ()) -> Outcome:
         """Run a command to its end. Its streams are files: a container may hold them for longer."""
         log = self.path / "log"
@@ -136,7 +183,6 @@ class World:
         env = {"PATH": os.environ.get("PATH", ""), **self.env}
         if failpoint:
             env["CORRAL_FAILPOINT"] = failpoint
-        identity: dict[str, Any] = {"user": self.user, "group": self.user, "extra_groups": []} if self.user else {}
         with (self.path / "out").open("w+") as out, (self.path / "err").open("w+") as err:
             process = subprocess.Popen(
                 self.argv(*args, global_args=global_args),
@@ -146,7 +192,7 @@ class World:
                 env=env,
                 cwd=self.path,
                 start_new_session=True,
-                **identity,
+                **self._identity(),
             )
             try:
                 code = process.wait(COMMAND_S)
@@ -194,7 +240,7 @@ class World:
         """What stands in the state root, save for what belongs to no container."""
         if not self.root.exists():
             return set()
-        kept = {".seccomp", ".planner.sock"}
+        kept = {".seccomp", ".planner.sock", ".planner.hidden"}
         names = set(os.listdir(self.root)) - kept
         parents = self.root / ".parents"
         if parents.is_dir():
@@ -211,6 +257,7 @@ class World:
     def clean(self) -> None:
         """Whatever a point left behind must not spoil the next one."""
         self.set_fault("")
+        self.stop_planner()
         for pid in self.living():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
