@@ -31,10 +31,13 @@ class Containerd:
         self.namespace = sandbox.cgroup_parent[1:]  # containerd's default cgroup is /NAMESPACE/ID
         self._names = (f"box{number}" for number in itertools.count())
         sandbox.path("config.toml").write_text(CONFIG)
+        # With --uidmap, ctr starts its options anew and forgets --runc-binary (containerd#11589): the shim then calls
+        # the first `runc` in containerd's PATH.
+        path = f"{runtime.as_runc.parent}:{sandbox.env['PATH']}"
         sandbox.start_daemon(
             ["containerd", "--config", str(INSIDE / "config.toml")],
             lambda: self("version", code=None).code == 0,
-            {},
+            {"PATH": path},
         )
 
     def argv(self, *words: str) -> list[str]:
