@@ -111,6 +111,34 @@ def test_front_runs_from_a_sealed_copy_when_it_will_enter_a_container(front: Fro
     assert front.run("exec").out == "/memfd:corral-runtime (deleted) 15"
 
 
+@pytest.mark.skipif(not Path("/proc/sys/vm/memfd_noexec").exists(), reason="the kernel has no vm.memfd_noexec")
+@pytest.mark.parametrize("uid", [0, 1234], ids=["read-only mount", "copy without a name"])
+def test_front_finds_another_copy_when_memfds_are_not_executable(front: Front, uid: int) -> None:
+    """vm.memfd_noexec=2 (here: of a pid namespace): root takes a detached mount, others an unlinked copy."""
+    front.scenario(
+        """
+        request()
+        exe = f"/proc/{os.getppid()}/exe"
+        try:
+            os.open(exe, os.O_WRONLY)
+        except OSError as error:
+            send(52, f"{os.stat(exe).st_nlink} {error.strerror}".encode())
+        """
+    )
+    for path in (front.root, front.bin, front.launcher):
+        os.chown(path, uid, uid)
+    for folder in (front.folder, *front.folder.parents[:2]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    script = f'echo 2 >/proc/sys/vm/memfd_noexec; exec setpriv --reuid {uid} --clear-groups "$@"'
+    command = ["unshare", "--pid", "--mount", "--fork", "--mount-proc", "sh", "-euc", script, "sh"]
+    done = subprocess.run(
+        [*command, *front.command("exec")], env=front.environment(), capture_output=True, text=True, timeout=60
+    )
+    links = 1 if uid == 0 else 0
+    refusals = [f"{links} {words}" for words in ("Text file busy", "Read-only file system", "Permission denied")]
+    assert done.stdout in refusals, done.stderr
+
+
 def test_refusal_is_printed_with_its_hint_and_code(front: Front) -> None:
     """REFUSED: message and hint on stderr, the planner's exit code."""
     front.scenario('request(); send(49, b"no\\0try yes\\0InvalidArgument\\0mounts[0]\\0", 7)')
