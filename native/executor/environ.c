@@ -1,9 +1,15 @@
-/* HOSTNAME, DOMAINNAME, SYSCTL, WORKDIR and FIND_HOME: what the container's process finds around it. */
+/* ENTER, HOSTNAME, DOMAINNAME, SYSCTL, WORKDIR and FIND_HOME: what the container's process finds around it. */
 #include "mount.h"
 #include "run.h"
 
 #include <limits.h>
 #include <string.h>
+
+/* Hooks run in the bundle, as runc's do. */
+int step_enter(struct context *c, const struct step *s) {
+    int r = sys_result(chdir(s->arg[0].ptr));
+    return r < 0 ? detail(c, r, "enter '%s'", s->arg[0].ptr) : 0;
+}
 
 int step_hostname(struct context *c, const struct step *s) {
     (void)c;

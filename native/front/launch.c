@@ -170,22 +170,16 @@ static int after_start(struct context *c, struct failure *f) {
     static struct program program;
     static char why[256];
     struct step s;
-    struct plan part;
     int r = program_load(c->record, "start.plan", &program, why, sizeof(why));
     *f = (struct failure){c->plan->n_steps - 1, -ECANCELED, why};
     if (r < 0)
         return r;
-    part = program.plan;
     c->plan = &program.plan; /* its strings are used until the end: the program is never freed */
-    for (unsigned i = 0; i < program.plan.n_steps && r == 0; i++) {
-        plan_step(&program.plan, i, &s);
-        if (s.op != OP_NOTIFY_RELAY && s.op != OP_HOOK && s.op != OP_HOOK_OUTPUT)
-            continue;
-        part.n_steps = i + 1;
-        c->plan = &part;
-        r = run_actor(c, i, &f->step);
-        c->plan = &program.plan;
-    }
+    unsigned next = 0;
+    do
+        plan_step(&program.plan, next++, &s);
+    while (s.op != OP_RELEASE && next < program.plan.n_steps);
+    r = run_actor(c, next, &f->step);
     *f = (struct failure){f->step, r, c->detail};
     return r;
 }

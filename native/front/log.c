@@ -9,8 +9,18 @@ static struct {
     bool json, debug, written;
 } state;
 
+/* The path for good: hooks run in the bundle, and so do we from then on. */
+static const char *absolute(const char *path) {
+    static char buf[2 * PATH_MAX];
+    if (path[0] == '/' || !getcwd(buf, PATH_MAX))
+        return path;
+    size_t n = strlen(buf);
+    fmt(buf + n, sizeof(buf) - n, "/%s", path);
+    return buf;
+}
+
 void log_setup(const struct invocation *inv) {
-    state.path = inv->log && inv->log[0] ? inv->log : NULL;
+    state.path = inv->log && inv->log[0] ? absolute(inv->log) : NULL;
     state.json = inv->log_json;
     state.debug = inv->debug;
     warning_sink = log_warning;

@@ -42,6 +42,7 @@ def compile_create(job: Job) -> Plan:
     terminal = bool(job.process and job.process.get("terminal"))
     plan.front("FRONT_MODE", options.mode(terminal=terminal), options.preserve_fds + options.listen_fds)
     _check(job, terminal=terminal)
+    programs.prepare_hooks(plan, job, "prestart", "createRuntime", "createContainer")
     compile_groups(job)
     if terminal and options.console_socket:
         plan.front("CONSOLE_CONNECT", options.console_socket, SLOT_CONSOLE_SOCKET, pointer="process.terminal")

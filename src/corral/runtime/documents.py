@@ -41,3 +41,14 @@ def process_state(
     text, tail = around_pid(document)
     head, _, mid = text.rpartition('"pid":0')
     return head + '"pid":', mid, tail
+
+
+def exec_state(
+    container_id: str, bundle: str, annotations: dict[str, str], *, metadata: str, pid: int
+) -> tuple[str, str, str]:
+    """The same for an exec'd process: the state's pid is the container's, known already; so the middle is empty."""
+    document: dict[str, object] = {"ociVersion": SPEC_VERSION, "fds": ["seccompFd"], "metadata": metadata}
+    document["state"] = {**_state(container_id, "running", bundle, annotations), "pid": pid}
+    document["pid"] = 0
+    head, tail = around_pid(document)
+    return head, "", tail

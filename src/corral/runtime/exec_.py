@@ -14,9 +14,10 @@ from corral.oci.validate import normalize, to_error
 from corral.oci.validate_process import validate_process
 from corral.runtime import process as compile_process
 from corral.runtime.create import KEEP_GROUPS_ANNOTATION
+from corral.runtime.documents import exec_state
 from corral.runtime.host import read_host
 from corral.runtime.job import MODE_EXEC, Options
-from corral.runtime.plan import INIT, SLOT_CONSOLE_SOCKET, Plan
+from corral.runtime.plan import INIT, SLOT_CONSOLE_SOCKET, SLOT_SECCOMP, Plan
 from corral.runtime.prepare import listen_fds, preserved_fds, raise_problems, state_root
 from corral.runtime.process import Identity
 from corral.runtime.record import PAUSED, STALE, Record
@@ -289,6 +290,8 @@ def _compile_init(job: Exec, *, terminal: bool, final_affinity: str) -> None:
     plan.add(INIT, "SYNC", "the verdict")
     for warning in job.warnings:
         plan.front("WARN", warning)
+    if identity.seccomp is not None and identity.seccomp.has_notify:
+        _send_listener(job)
     if options.pid_file:
         plan.front("PID_FILE", options.pid_file)
     if options.pidfd_socket:
@@ -298,6 +301,19 @@ def _compile_init(job: Exec, *, terminal: bool, final_affinity: str) -> None:
     if options.listen_fds:
         env += [f"LISTEN_FDS={options.listen_fds}", "LISTEN_PID=1"]
     compile_process.compile_exec(plan, process, job.host, identity, env)
+
+
+def _send_listener(job: Exec) -> None:
+    """Each process has a listener of its own, and so each is announced to the agent."""
+    seccomp = job.spec["linux"]["seccomp"]
+    pieces = exec_state(
+        job.record.container_id,
+        job.record.state["bundle"],
+        job.spec.get("annotations", {}),
+        metadata=seccomp.get("listenerMetadata", ""),
+        pid=job.record.pid,
+    )
+    job.plan.front("SECCOMP_SEND", seccomp["listenerPath"], *pieces, SLOT_SECCOMP, pointer="linux.seccomp.listenerPath")
 
 
 def _may_set_groups(job: Exec) -> bool:

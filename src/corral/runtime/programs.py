@@ -5,7 +5,7 @@ from __future__ import annotations
 from corral.oci.json import dumps
 from corral.runtime.documents import SPEC_VERSION, hook_state
 from corral.runtime.groups import REMOVE_BUDGET_MS, add_definitions
-from corral.runtime.plan import FRONT, Plan
+from corral.runtime.plan import FRONT, OPTIONAL, Plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ def add_hooks(plan: Plan, job: Job, kind: str, status: str, *, actor: int = FRON
     if not hooks:
         return
     head, tail = hook_state(job.container_id, status, job.bundle, job.annotations)
-    if actor == FRONT:
-        add_hook_output(plan, job)
     for number, hook in enumerate(hooks):
         plan.add(
             actor,
@@ -45,8 +43,13 @@ def add_hooks(plan: Plan, job: Job, kind: str, status: str, *, actor: int = FRON
         )
 
 
-def add_hook_output(plan: Plan, job: Job) -> None:
-    """Redirect the output of the front's hooks where annotations say so (crun's extension)."""
+def prepare_hooks(plan: Plan, job: Job, *kinds: str) -> None:
+    """What the hooks of ``kinds`` run in: the bundle, with their output where annotations send it (as crun does)."""
+    hooks = job.spec.get("hooks", {})
+    if not any(hooks.get(kind) for kind in kinds):
+        return
+    # A bundle that is gone by now does not keep the hooks from running.
+    plan.front("ENTER", job.bundle, flags=OPTIONAL)
     out = job.annotations.get("run.oci.hooks.stdout", "")
     err = job.annotations.get("run.oci.hooks.stderr", "")
     if out or err:
@@ -77,6 +80,7 @@ def _start(job: Job) -> Plan:
     plan.front("RELEASE", START_TIMEOUT_MS)
     if job.options.notify_socket:
         plan.front("NOTIFY_RELAY", f"{job.record}/notify/notify.sock", job.options.notify_socket)
+    prepare_hooks(plan, job, "poststart")
     add_hooks(plan, job, "poststart", "running")
     return plan
 
@@ -124,6 +128,7 @@ def _delete(job: Job) -> Plan:
         # Removing a group removes its monitoring groups, but a group that was joined stays.
         plan.front("RESCTRL_REMOVE", f"{group}/mon_groups/{job.container_id}")
         plan.front("RESCTRL_REMOVE", group)
+    prepare_hooks(plan, job, "poststop")
     add_hooks(plan, job, "poststop", "stopped", flags=HOOK_WARN_ONLY)
     plan.front("REMOVE_RECORD", 0)
     return plan

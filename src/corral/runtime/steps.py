@@ -46,6 +46,7 @@ STEPS: dict[str, tuple[int, str, str]] = {
     "NOTIFY_RELAY": (58, "ss", "relay the container's readiness to {1}"),
     "FRONT_MODE": (59, "ii", "set the front's mode"),
     "DONE": (61, "i", "record that the container is complete"),
+    "ENTER": (62, "s", "enter the bundle {0}"),
     "NET_MOVE": (60, "ss", "move the network device {0} into the container"),
     "OPEN_TREE": (70, "isi", "open {1} for mounting"),
     "IDMAP_TREE": (71, "issi", "map the ids of the mount in slot {0}"),
@@ -134,6 +135,7 @@ OP_NOTIFY_LISTEN = 57
 OP_NOTIFY_RELAY = 58
 OP_FRONT_MODE = 59
 OP_DONE = 61
+OP_ENTER = 62
 OP_NET_MOVE = 60
 OP_OPEN_TREE = 70
 OP_IDMAP_TREE = 71
