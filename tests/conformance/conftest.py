@@ -79,7 +79,6 @@ def _refused_by(name: str) -> str | None:
 @pytest.fixture(scope="session")
 def workspace() -> Iterator[Path]:
     """One directory for the whole session, which an unprivileged user may enter."""
-    harness.become_subreaper()
     path = Path(tempfile.mkdtemp(prefix="corral-conformance-", dir="/tmp"))
     path.chmod(0o755)
     yield path
@@ -134,7 +133,9 @@ def directory(workspace: Path) -> Iterator[Path]:
 def _leak_check(directory: Path, _demands: None) -> Iterator[None]:
     """After each test: no new cgroup, mount, process, state or descriptor."""
     before = leaks.take_snapshot(harness.id_prefix())
+    harness.become_subreaper()
     yield
+    harness.become_subreaper(False)
     found = leaks.find_leaks(before, harness.id_prefix(), directory)
     assert found == [], "\n".join(["left behind:", *found])
 

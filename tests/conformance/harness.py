@@ -31,10 +31,10 @@ _PR_SET_CHILD_SUBREAPER = 36
 _counter = iter(range(1, 1 << 30))
 
 
-def become_subreaper() -> None:
-    """Let orphans of the runtimes' commands become children of this process."""
+def become_subreaper(value: bool = True) -> None:
+    """Let orphans of the runtimes' commands become children of this process, or no longer."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, int(value), 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 

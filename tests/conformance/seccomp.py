@@ -78,13 +78,14 @@ class Agent:
         self._server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._server.bind(str(path))
         self._server.listen(4)
-        self._server.settimeout(30)
+        self._server.settimeout(15)
 
-    def receive(self) -> tuple[int, Any]:
-        """The notify descriptor, now the caller's, and the containerProcessState that came along."""
+    @contextlib.contextmanager
+    def receive(self) -> Iterator[tuple[int, Any]]:
+        """The notify descriptor, for the length of a block, and the containerProcessState that came along."""
         connection, _ = self._server.accept()
         with connection:
-            connection.settimeout(30)
+            connection.settimeout(15)
             text, ancillary, _, _ = connection.recvmsg(65536, socket.CMSG_SPACE(8), socket.MSG_CMSG_CLOEXEC)
         fds = [
             fd
@@ -94,7 +95,11 @@ class Agent:
         ]
         state = json.loads(text)
         names = state["fds"]
-        return fds[names.index("seccompFd")], state
+        try:
+            yield fds[names.index("seccompFd")], state
+        finally:
+            for fd in fds:
+                os.close(fd)
 
     @staticmethod
     def next(fd: int) -> Notification:

@@ -232,10 +232,8 @@ def test_notification_reaches_the_listener(runtime: Runtime, bundle: Bundle) -> 
             rule(["getsid"], "SCMP_ACT_NOTIFY"), listenerPath=str(listener.path), listenerMetadata="some data"
         )
         bundle.process["args"] = ["/bin/probe", "syscall", str(NUMBERS["getsid"]), "77"]
-        with runtime.create(bundle) as c:
-            starting = runtime.spawn("start", c.id)
-            fd, state = listener.receive()
-            try:
+        with runtime.create(bundle) as c, runtime.background("start", c.id) as (starting, _):
+            with listener.receive() as (fd, state):
                 assert state["metadata"] == "some data"
                 assert state["pid"] == c.pid
                 assert state["state"]["id"] == c.id
@@ -244,8 +242,6 @@ def test_notification_reaches_the_listener(runtime: Runtime, bundle: Bundle) -> 
                 call = listener.next(fd)
                 assert (call.number, call.args[0], call.pid) == (NUMBERS["getsid"], 77, c.pid)
                 listener.answer(fd, call, value=4242)
-            finally:
-                os.close(fd)
             assert starting.wait(30) == 0
             assert c.wait() == 0
             assert c.output == "result=4242 errno=0\n"
@@ -257,20 +253,16 @@ def test_notification_of_an_exec_comes_on_its_own_descriptor(runtime: Runtime, b
         bundle.linux["seccomp"] = profile(rule(["getsid"], "SCMP_ACT_NOTIFY"), listenerPath=str(listener.path))
         bundle.shell("exec sleep 1000")
         with runtime.create(bundle) as c:
-            starting = runtime.spawn("start", c.id)
-            os.close(listener.receive()[0])
-            assert starting.wait(30) == 0
-            process = runtime.spawn("exec", c.id, "/bin/probe", "syscall", str(NUMBERS["getsid"]), "0", stdout=-1)
-            fd, state = listener.receive()
-            try:
+            with runtime.background("start", c.id) as (starting, _), listener.receive():
+                assert starting.wait(30) == 0
+            command = ["exec", c.id, "/bin/probe", "syscall", str(NUMBERS["getsid"]), "0"]
+            with runtime.background(*command) as (process, out), listener.receive() as (fd, state):
                 call = listener.next(fd)
                 assert state["pid"] == call.pid != c.pid
                 assert state["state"]["pid"] == c.pid
                 listener.answer(fd, call, errno=errno.EXDEV)
-            finally:
-                os.close(fd)
-            said, _ = process.communicate(timeout=30)
-            assert said == f"result=-1 errno={errno.EXDEV}\n".encode()
+                assert out.readline() == f"result=-1 errno={errno.EXDEV}\n".encode()
+                assert process.wait(30) == 0
 
 
 def test_notification_without_a_listener_is_refused(runtime: Runtime, bundle: Bundle) -> None:
