@@ -158,8 +158,11 @@ int step_seccomp_send(struct context *c, const struct step *s) {
     cleanup_fd int sock = connect_unix(s->arg[0].ptr, SOCK_STREAM);
     if (sock < 0)
         return detail(c, sock, "connect to '%s'", s->arg[0].ptr);
-    size_t n = fmt(text, sizeof(text), "%s%d%s%d%s", s->arg[1].ptr, c->init_pid, s->arg[2].ptr, c->init_pid,
-                   s->arg[3].ptr);
+    /* An empty middle: the state's pid is another's, and stands in the head already (exec). */
+    size_t n = fmt(text, sizeof(text), "%s%d", s->arg[1].ptr, c->init_pid);
+    if (s->arg[2].len)
+        n += fmt(text + n, sizeof(text) - n, "%s%d", s->arg[2].ptr, c->init_pid);
+    n += fmt(text + n, sizeof(text) - n, "%s", s->arg[3].ptr);
     if (n + 1 >= sizeof(text))
         return detail(c, -E2BIG, "the state for '%s'", s->arg[0].ptr);
     int r = send_fd(sock, text, n, notify);
