@@ -66,6 +66,8 @@ class Session:
         except (BrokenPipeError, ConnectionResetError):
             # Nobody is left to answer. Whoever comes next finds the record stale, and undoes it.
             self.is_over = True
+        except Exception as exc:
+            self._give_up(exc)
         finally:
             for fd in fds:
                 os.close(fd)
@@ -87,6 +89,17 @@ class Session:
 
     def _send(self, kind: int, value: int = 0, body: bytes = b"", fds: tuple[int, ...] = ()) -> None:
         send_fds(self._socket, HEADER.pack(kind, 0, 0, value) + body, fds)
+
+    def _give_up(self, exc: Exception) -> None:
+        """The border of a session: what went wrong in judging is a no, in words; a planner that others use goes on."""
+        from corral.runtime.border import to_corral_error
+
+        error = to_corral_error(exc, "judge the container")
+        self.is_over = True
+        try:
+            self._send(VERDICT, 0, f"{error}\0{error.hint}".encode("utf-8", "surrogateescape"))
+        except OSError:
+            pass  # The front sees the end of the session, which is a no as well.
 
     def _answer_request(self, request_fd: int) -> None:
         command = ""
