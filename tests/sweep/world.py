@@ -48,12 +48,17 @@ class Outcome:
 
 @dataclass
 class World:
-    """One directory with all that the sweep uses. ``prefix`` is in the name of everything that it makes."""
+    """One directory with all that the sweep uses. ``prefix`` is in the name of everything that it makes.
+
+    ``user``: who runs the commands; ``wrapper``: a command before theirs; ``owner``: whose the rootfs is then.
+    """
 
     path: Path
     prefix: str
     template: rootfs.Template
     user: int = 0
+    wrapper: tuple[str, ...] = ()
+    owner: int = 0
     allowed: frozenset[int] = frozenset()
     env: dict[str, str] = field(default_factory=dict)
     _count: int = 0
@@ -99,8 +104,8 @@ class World:
         if not path.exists():
             path.mkdir(mode=0o755)
             self.template.copy_to(path / "rootfs")
-            if self.user:
-                rootfs.chown_tree(path / "rootfs", self.user, self.user)
+            if self.user or self.owner:
+                rootfs.chown_tree(path / "rootfs", self.user or self.owner, self.user or self.owner)
         return path
 
     def write_config(self, bundle: Path, spec: specs.Spec, name: str) -> None:
@@ -128,7 +133,7 @@ class World:
     def argv(self, *args: str, global_args: tuple[str, ...] = ()) -> list[str]:
         """A command line of the runtime."""
         log = ["--log", str(self.path / "log"), "--log-format", "json"]
-        return [str(self.runtime), "--root", str(self.root), *log, *global_args, *args]
+        return [*self.wrapper, str(self.runtime), "--root", str(self.root), *log, *global_args, *args]
 
     def start_planner(self) -> None:
         """Have a resident planner; commands find it until it is hidden."""
