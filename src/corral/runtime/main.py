@@ -66,9 +66,11 @@ def _plan_once(fd: int) -> int:
     from corral.linux.sockets import from_fd
     from corral.runtime.session import Session
 
-    session = Session(from_fd(fd))
+    sock = from_fd(fd)
+    session = Session(sock)
     while not session.is_over:
         session.receive()
+    sock.close()
     return 0
 
 
