@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conformance import cgroups, harness, host, leaks, rootfs, runtimes
+from conformance import cgroups, harness, host, leaks, residents, rootfs, runtimes
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -29,10 +29,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--runtime`, unless another folder of the tests has done so."""
     with contextlib.suppress(ValueError):
         parser.addoption("--runtime", default=None, help="path of the OCI runtime to test")
+    with contextlib.suppress(ValueError):
+        parser.addoption("--resident", action="store_true", help="give each test of corral a resident planner")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the two markers."""
+    """Register the markers."""
+    config.addinivalue_line("markers", "cold: not with `--resident`: the case starts its own planner, or wants none")
     config.addinivalue_line("markers", "needs(*features): features of the runtime")
     config.addinivalue_line("markers", "host(*probes): facilities of this host")
 
@@ -141,9 +144,16 @@ def _leak_check(directory: Path, _demands: None) -> Iterator[None]:
 
 
 @pytest.fixture
-def runtime(directory: Path, runtime_path: str, identity: tuple[str, tuple[int, ...]]) -> harness.Runtime:
-    """The runtime under test, with a state root of its own."""
-    return harness.Runtime(runtime_path, directory / "state", identity[0], identity[1])
+def runtime(
+    request: pytest.FixtureRequest, directory: Path, runtime_path: str, identity: tuple[str, tuple[int, ...]]
+) -> Iterator[harness.Runtime]:
+    """The runtime under test, with a state root of its own; with `--resident`, a planner beside it."""
+    made = harness.Runtime(runtime_path, directory / "state", identity[0], identity[1])
+    with contextlib.ExitStack() as stack:
+        wanted = request.config.getoption("resident", default=False) and request.node.get_closest_marker("cold") is None
+        if wanted and made.name == "corral":
+            stack.enter_context(residents.resident_planner(made))
+        yield made
 
 
 @pytest.fixture

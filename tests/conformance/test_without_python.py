@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conformance.harness import Bundle, Runtime, wait_until
+from conformance.harness import Bundle, Runtime
+from conformance.residents import answers, resident_planner
 from conformance.runtimes import needs
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
-pytestmark = needs("corral")
+pytestmark = [needs("corral"), pytest.mark.cold]
 
 
 @pytest.fixture
@@ -63,23 +64,8 @@ def test_create_without_a_planner_is_a_clear_error(crippled: Runtime, bundle: Bu
 @pytest.fixture
 def resident(runtime: Runtime) -> Iterator[subprocess.Popen[bytes]]:
     """A planner that stays, for this state root."""
-    path = runtime.root / ".planner.sock"
-    with runtime.background("planner") as (process, _):
-        wait_until(lambda: answers(path), "the planner listens")
+    with resident_planner(runtime) as process:
         yield process
-    path.unlink(missing_ok=True)
-
-
-def answers(path: Path) -> bool:
-    """Whether somebody listens on this socket, whatever its type is."""
-    for kind in (socket.SOCK_SEQPACKET, socket.SOCK_STREAM):
-        with socket.socket(socket.AF_UNIX, kind) as probe:
-            try:
-                probe.connect(str(path))
-            except OSError:
-                continue
-            return True
-    return False
 
 
 def test_resident_planner_makes_the_same_container(
