@@ -14,9 +14,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 ROOT = Path(__file__).resolve().parent
 
 
-def _native() -> ModuleType:
-    """Load native/build.py, which is no part of the package."""
-    spec = importlib.util.spec_from_file_location("corral_native_build", ROOT / "native" / "build.py")
+def _native(name: str = "build") -> ModuleType:
+    """Load a module of native/, which is no part of the package."""
+    spec = importlib.util.spec_from_file_location(f"corral_native_{name}", ROOT / "native" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -43,6 +43,9 @@ class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         for program in programs:
             scripts[str(program)] = program.name
         scripts[str(ROOT / "native" / "launcher" / "corral-planner")] = "corral-planner"
+        archive = _native("archive")
+        built = archive.build_archive(ROOT / "src", ROOT / "build" / "archive" / archive.archive_name())
+        build_data["force_include"][str(built)] = f"corral/{built.name}"
         machine = platform.machine()
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-manylinux_2_17_{machine}.musllinux_1_1_{machine}"
