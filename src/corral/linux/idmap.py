@@ -87,7 +87,7 @@ def parse_map(text: str) -> list[Mapping]:
 
 def read_map(kind: str, pid: int | str = "self", *, proc: str = "/proc") -> list[Mapping]:
     """The map of ``pid``'s user namespace as the reader's own namespace sees it. ``kind``: ``uid`` or ``gid``."""
-    with open(f"{proc}/{pid}/{kind}_map", encoding="ascii") as file:
+    with open(f"{proc}/{pid}/{kind}_map", encoding="utf-8") as file:
         return parse_map(file.read())
 
 

@@ -319,7 +319,7 @@ def _send_listener(job: Exec) -> None:
 def _may_set_groups(job: Exec) -> bool:
     """setgroups may have been denied for good when the container's user namespace got its single mapping."""
     try:
-        with open(f"/proc/{job.record.pid}/setgroups", encoding="ascii") as file:
+        with open(f"/proc/{job.record.pid}/setgroups", encoding="utf-8") as file:
             return file.read().strip() != "deny"
     except OSError:
         return not job.host.setgroups_denied

@@ -185,7 +185,7 @@ class Record:
 
     def _read_live(self) -> tuple[int, int]:
         try:
-            with open(f"{self.path}/live", encoding="ascii") as file:
+            with open(f"{self.path}/live", encoding="utf-8") as file:
                 pid, start_time, boot_id, _ = file.read().split()
         except (FileNotFoundError, ValueError):
             return 0, 0
@@ -212,7 +212,7 @@ class Record:
         version, directory = freezer
         try:
             name = "cgroup.events" if version == 2 else "freezer.state"
-            with open(f"{directory}/{name}", encoding="ascii") as file:
+            with open(f"{directory}/{name}", encoding="utf-8") as file:
                 text = file.read()
         except OSError:
             return False

@@ -149,7 +149,7 @@ def _check_mounts(facts: Facts) -> Iterator[Finding]:
 
 def _filesystems() -> frozenset[str]:
     try:
-        with open("/proc/filesystems", encoding="ascii") as file:
+        with open("/proc/filesystems", encoding="utf-8") as file:
             return frozenset(line.split()[-1] for line in file if line.strip())
     except OSError:
         return frozenset()

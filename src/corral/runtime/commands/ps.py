@@ -97,7 +97,7 @@ def select_lines(text: str, pids: Sequence[int]) -> str:
 
 def own_table(pids: Sequence[int], *, proc: str = "/proc") -> str:
     """The columns of ``ps -ef`` for ``pids``, from /proc; processes that ended meanwhile are left out."""
-    with open(f"{proc}/uptime", encoding="ascii") as file:
+    with open(f"{proc}/uptime", encoding="utf-8") as file:
         uptime_s = float(file.read().split()[0])
     lines = [_HEADER]
     for pid in pids:

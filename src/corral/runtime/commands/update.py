@@ -196,7 +196,7 @@ def _write_schemata(record: Record, schemas: list[str]) -> None:
             hint="give linux.intelRdt in config.json, on a processor that has it",
         )
     try:
-        with open(path, "w", encoding="ascii") as file:
+        with open(path, "w", encoding="utf-8") as file:
             file.write("".join(f"{schema}\n" for schema in schemas))
     except (OSError, UnicodeEncodeError) as exc:
         cause = (getattr(exc, "strerror", "") or str(exc)).lower()
