@@ -13,6 +13,7 @@ from typing import Any
 from corral.runtime import wire
 from corral.runtime.plan import FRONT, Plan
 from root.native.front import build_front
+from root.native.groups import GroupBench
 
 COMMIT, BORN = 7, 6
 HEAD = struct.Struct("<IIiI")
@@ -130,3 +131,22 @@ class Records:
 def tell(connection: socket.socket, kind: int, text: str = "", error: int = 0) -> None:
     """Send one packet as a container's first process does."""
     connection.send(HEAD.pack(kind, 0, error, 1) + text.encode())
+
+
+def hook(kind: str, script: str, flags: int = 0) -> Step:
+    """A HOOK step that runs a shell."""
+    return ("HOOK", kind, "/bin/sh", ["sh", "-c", script], ["PATH=/bin:/usr/bin"], 0, '{"pid": ', "}", flags)
+
+
+def put_into_group(records: Records, group: GroupBench, pid: int, **more: Any) -> None:
+    """Make the record ``c1`` of a container with a group, and the process its first."""
+    records.make(define=group.define(), **more)
+    group.record, group.root = records.path, records.root
+    group.ok(("CG_MAKE", 0, 0, ""), ("CG_ATTACH", 0, 0), pid=pid)
+    records.live(pid)
+
+
+def freeze(group: GroupBench) -> None:
+    """Freeze the group, as pause does."""
+    name, value = ("cgroup.freeze", "1") if group.version == 2 else ("freezer.state", "FROZEN")
+    (group.directory / name).write_text(value)

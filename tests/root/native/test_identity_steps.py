@@ -201,15 +201,6 @@ def test_label_is_refused_in_words_when_there_is_no_such_module(bench: Bench) ->
 # ---- limits and scheduling -------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def process() -> Iterator[subprocess.Popen[bytes]]:
-    """What stands for the container's first process."""
-    started = subprocess.Popen(["sleep", "1000"])
-    yield started
-    started.kill()
-    started.wait()
-
-
 def test_limit_of_init_is_set_by_the_front(bench: Bench, process: subprocess.Popen[bytes]) -> None:
     """Soft and hard, on the other process."""
     result = bench.run(
