@@ -38,6 +38,7 @@ static _Noreturn void exec_helper(const char *helper, char **argv, int out) {
     (void)dup2(out, 1);
     (void)dup2(out, 2);
     (void)sys_close_range(3, ~0u, CLOSE_RANGE_CLOEXEC);
+    reset_signals();
     execve(helper, argv, environment);
     say(2, "%s", error_text(errno));
     _exit(127);

@@ -194,24 +194,34 @@ int step_fork(struct context *c, const struct step *s) {
 }
 
 #define REAP_MS 5000
+#define ORPHAN_MS 1000
 
-void reap_children(struct context *c) {
-    int64_t end = now_ms() + REAP_MS;
-    bool alive = true;
-    close_fd(&c->peer);
-    close_fd(&init_front_end);
-    if (c->init_pidfd >= 0)
-        (void)sys_pidfd_send_signal(c->init_pidfd, SIGKILL);
-    else if (c->init_pid > 0)
-        kill(c->init_pid, SIGKILL); /* not reaped yet, so the number is still its own */
-    if (c->stage_pid > 0)
-        kill(c->stage_pid, SIGKILL);
-    /* An init whose pid the stage never told sees the end of its socket; it is our child all the same. */
-    while (alive && now_ms() < end) {
+/* An init whose pid the stage never told: it is our child all the same, and ends when it sees the end of its socket. */
+static void reap_unknown(void) {
+    int64_t end = now_ms() + ORPHAN_MS;
+    for (;;) {
         siginfo_t info = {0};
-        alive = waitid(P_ALL, 0, &info, WEXITED | WNOHANG | __WALL) == 0;
-        if (alive && info.si_pid == 0)
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | __WALL) < 0 || now_ms() > end)
+            return;
+        if (info.si_pid == 0)
             sleep_ms(1);
     }
-    c->stage_pid = 0;
+}
+
+void reap_children(struct context *c) {
+    bool unknown = c->stage_pid > 0 && c->init_pid <= 0;
+    close_fd(&c->peer);
+    close_fd(&init_front_end);
+    if (c->stage_pid > 0) {
+        kill(c->stage_pid, SIGKILL);
+        (void)wait_pid(c->stage_pid, NULL);
+        c->stage_pid = 0;
+    }
+    if (c->init_pid > 0) {
+        kill(c->init_pid, SIGKILL); /* not reaped yet, so the number is still its own */
+        if (c->init_pidfd < 0 || wait_readable(c->init_pidfd, REAP_MS) > 0)
+            (void)wait_pid(c->init_pid, NULL);
+    }
+    if (unknown)
+        reap_unknown();
 }

@@ -23,7 +23,6 @@ void foreground_prepare(bool subreaper) {
     sigset_t set;
     forwarded(&set);
     (void)sigprocmask(SIG_BLOCK, &set, NULL);
-    (void)signal(SIGPIPE, SIG_IGN);
     /* tcsetattr from the background must not stop us; the shell that put us there expects it. */
     (void)signal(SIGTTOU, SIG_IGN);
     if (subreaper)

@@ -1,4 +1,5 @@
 /* corral-runtime: the command that podman, containerd and the others start. */
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,6 +45,9 @@ static bool asks_for_help(const struct invocation *inv) {
 int main(int argc, char **argv) {
     static struct invocation inv;
     fill_standard_streams();
+    /* Ignored by the caller, it would make the kernel reap our children before we can ask how they ended. */
+    (void)signal(SIGCHLD, SIG_DFL);
+    (void)signal(SIGPIPE, SIG_IGN);
     invocation_parse(&inv, argc, argv);
     log_setup(&inv);
     find_self();

@@ -1,4 +1,5 @@
 /* The way to Python: the launcher beside this executable, and the interpreter that its first line names. */
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -70,6 +71,7 @@ int exec_python(const struct invocation *inv) {
     }
     for (int i = 1; i < inv->argc; i++)
         argv[n++] = inv->argv[i];
+    (void)signal(SIGPIPE, SIG_DFL);
     execve(interpreter, argv, environ);
     fmt(text, sizeof(text), "run '%s': %s", interpreter, error_text(errno));
     free(argv);

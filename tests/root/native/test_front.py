@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 
@@ -55,6 +56,26 @@ def test_child_is_born_with_default_signals_when_the_caller_ignores_some(front: 
     """Neither a blocked nor an ignored signal of the front or its caller reaches the container."""
     front.plan('*run("sh", "-c", "grep -E ^Sig[BI] /proc/self/status")')
     assert front.run("exec").out.split() == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
+
+
+def test_exit_code_is_known_when_the_caller_ignores_its_children(front: Front) -> None:
+    """An inherited SIG_IGN of SIGCHLD would have the kernel forget the status."""
+    front.plan('*run("sh", "-c", "exit 3")')
+    command = ["sh", "-c", 'trap "" CHLD PIPE; exec "$@"', "sh", *front.command("exec")]
+    assert subprocess.run(command, env=front.environment(), timeout=60).returncode == 3
+
+
+def test_unrelated_child_of_the_front_does_not_hold_up_its_failure(front: Front) -> None:
+    """A shell that execs the runtime leaves it its background processes as children."""
+    front.plan('("init", "HOSTNAME", "x" * 70), *run("true")')
+    command = ["sh", "-c", 'sleep 60 & echo $! >pid; exec "$@"', "sh", *front.command("exec")]
+    before = time.monotonic()
+    done = subprocess.run(
+        command, env=front.environment(), cwd=front.folder, stdout=DEVNULL, stderr=DEVNULL, timeout=60
+    )
+    os.kill(int((front.folder / "pid").read_text()), signal.SIGKILL)
+    assert done.returncode == 255
+    assert time.monotonic() - before < 30
 
 
 def test_request_tells_the_planner_who_asks_and_what(front: Front) -> None:
