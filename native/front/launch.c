@@ -205,6 +205,7 @@ static int run_plan(struct context *c, struct answer *answer) {
     unsigned failed = 0, mode = mode_of(c->plan);
     bool foreground = !(mode & (MODE_CREATE | MODE_DETACH));
     int slot = console_slot(c->plan);
+    c->mode = mode; /* even if FRONT_MODE itself cannot be done, it tells what a failure means */
     if (foreground)
         foreground_prepare(!(mode & MODE_NO_SUBREAPER));
     int r = run_actor(c, 0, &failed);
