@@ -70,7 +70,8 @@ static int await_helper(pid_t pid, int out, char *said, size_t size) {
 static int run_helper(struct context *c, const char *helper, pid_t target, const struct arg *map) {
     static char *argv[HELPER_ARGS + 1];
     static char text[16384];
-    char number[16], said[256] = "";
+    static char number[16];
+    char said[256] = "";
     int pipe_fds[2];
     if (map->len >= sizeof(text))
         return detail(c, -E2BIG, "%s", helper);
