@@ -367,13 +367,18 @@ def _check_cgroups(facts: Facts) -> Iterator[Finding]:
             inspect_existing(members).raise_unless_free()
         except CorralError as exc:
             yield Finding("error", exc.message, "linux.cgroupsPath", exc.hint, kind=exc.kind)
+    absent = ""
     for number, hierarchy, path in job.groups.members:
         needed = number in limited or job.groups.is_explicit or not job.host.is_rootless
         directory = hierarchy.directory(path)
         above = directory
         while not os.path.isdir(above) and above != "/":
             above = os.path.dirname(above)
-        if needed and not os.access(above, os.W_OK):
+        if os.access(above, os.W_OK):
+            continue
+        if not needed:
+            absent = absent or f"{directory}: {above} is not writable for this caller"
+        else:
             yield Finding(
                 "error",
                 f"make the cgroup {directory}: {above} is not writable for this caller",
@@ -381,6 +386,9 @@ def _check_cgroups(facts: Facts) -> Iterator[Finding]:
                 "have it delegated, or drop the limits and cgroupsPath",
                 kind="permission-denied",
             )
+    if absent:
+        message = f"the container gets no cgroup of its own: {absent}"
+        yield Finding("warning", message, "", "then it cannot be limited, paused or counted")
 
 
 _CHECKS = (

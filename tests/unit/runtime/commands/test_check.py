@@ -290,6 +290,26 @@ def test_group_that_is_taken_or_cannot_be_made_is_told(
     assert f"make the cgroup {tmp_path}/cg/new/one: {tmp_path}/cg is not writable for this caller" in out
 
 
+def test_group_that_need_not_be_is_only_warned_of(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rootless, without limits and without a path: the container goes without (S2.1)."""
+    host = use_host(monkeypatch, "rootless")
+    host.layout.hierarchies[0].mount_point = str(tmp_path / "cg")
+    (tmp_path / "cg").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    document = plain()
+    document["process"].pop("capabilities")
+    code, out, _ = run("check", str(with_program(make_bundle(tmp_path, document))))
+    directory = tmp_path / "cg"
+
+    assert 0 == code
+    assert [
+        f"warning: the container gets no cgroup of its own: {directory}/caller/example: {directory} is not writable for "
+        "this caller",
+        "  hint: then it cannot be limited, paused or counted",
+        "0 errors, 1 warning",
+    ] == out.splitlines()
+
+
 def test_nothing_in_a_document_makes_a_traceback(tmp_path: Path) -> None:
     """Every member of the wrong type: validation tells, the host checks pass it over."""
     wrong: list[Any] = [5, "x", [], {}, None, True, [[]], [{}], {"a": 5}]
