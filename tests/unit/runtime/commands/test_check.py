@@ -303,8 +303,8 @@ def test_group_that_need_not_be_is_only_warned_of(tmp_path: Path, run: Run, monk
 
     assert 0 == code
     assert [
-        f"warning: the container gets no cgroup of its own: {directory}/caller/example: {directory} is not writable for "
-        "this caller",
+        f"warning: the container gets no cgroup of its own: {directory}/caller/example: {directory} is not writable "
+        "for this caller",
         "  hint: then it cannot be limited, paused or counted",
         "0 errors, 1 warning",
     ] == out.splitlines()
