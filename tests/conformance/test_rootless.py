@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 UID = GID = 48611
 
-pytestmark = host("root", "userns")
+# A planner that root has started is not the planner of an unprivileged user.
+pytestmark = [host("root", "userns"), pytest.mark.cold]
 
 
 @pytest.fixture
