@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from conformance import spec as specs
+from conformance.harness import wait_until
 from fuzz.refusals import LAUNCHES
 from sweep.world import World
 
@@ -190,7 +191,7 @@ def test_a_wrong_state_is_told_word_by_word(world: World) -> None:
     told["start paused"] = words(world.run("start", name))
     assert world.run("resume", name).code == 0
     assert world.run("kill", name, "KILL").code == 0
-    world.settle()
+    wait_until(lambda: world.status(name) == "stopped", "the end of the container")
     for command in ("start", "kill", "pause", "resume", "exec", "update"):
         rest = ("true",) if command == "exec" else ()
         told[f"{command} stopped"] = words(world.run(command, name, *rest))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from conformance import spec as specs
@@ -169,10 +169,7 @@ class Making(Operation):
         undo = read_steps(trace["programs"]["delete"])
         yield from program_points(undo, f"front:COMMIT:errno={5}")
         if self.command == "create":
-            yield from (
-                Point(f"reclaim: {point.name}", point.action, point.victim, point.op, -2, False, point.failpoint)
-                for point in program_points(undo, "")
-            )
+            yield from (replace(point, name=f"reclaim: {point.name}", index=-2) for point in program_points(undo, ""))
 
     def play(self, stage: Stage, point: Point) -> Outcome:
         """Make it; then everything must be there, or nothing, or something that the next create takes over."""
