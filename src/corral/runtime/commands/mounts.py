@@ -1,7 +1,8 @@
 """``mounts add|remove``: crun's way to mount into a running container, and to unmount again.
 
 The front opens what is bound in the caller's world, a child joins the container's namespaces and attaches it there:
-the same steps that make a container. Python only compiles them.
+the same steps that make a container. Python only compiles them. They are done one by one: a refusal leaves the mounts
+before it, and its message names the one refused.
 """
 
 from __future__ import annotations
