@@ -146,6 +146,32 @@ int step_cg_write(struct context *c, const struct step *s) {
     return 0;
 }
 
+/* Hands the directory and some of its files to the root of the container's user namespace. A file that this kernel
+ * does not have is no error: /sys/kernel/cgroup/delegate lists what some kernel may have. */
+int step_cg_chown(struct context *c, const struct step *s) {
+    char path[CG_PATH];
+    int r = 0;
+    struct cgroup *g = cg_get(c, s, &r);
+    uid_t uid = (uid_t)s->arg[1].num;
+    gid_t gid = (gid_t)s->arg[2].num;
+    if (!g || g->fate == CG_ABSENT)
+        return r;
+    int leaf = cg_open_leaf(g);
+    if (leaf < 0 || fchownat(leaf, "", uid, gid, AT_EMPTY_PATH) < 0) {
+        r = leaf < 0 ? leaf : -errno;
+        cg_show(g, NULL, path);
+        return detail(c, r, "'%s'", path);
+    }
+    for (const char *file = vec_next(&s->arg[3], NULL); file; file = vec_next(&s->arg[3], file)) {
+        if (fchownat(leaf, file, uid, gid, AT_SYMLINK_NOFOLLOW) == 0 || errno == ENOENT)
+            continue;
+        r = -errno;
+        cg_show(g, file, path);
+        return detail(c, r, "'%s'", path);
+    }
+    return 0;
+}
+
 int step_cg_read(struct context *c, const struct step *s) {
     static char bytes[READ_MAX + 1];
     char path[CG_PATH];

@@ -9,6 +9,7 @@
 #define MAKE_REFUSE_POPULATED 1u
 #define MAKE_ABSENT_IS_FINE   2u
 #define MAKE_JOIN_ONLY        4u
+#define MAKE_ADOPT            8u /* it was made for us, by systemd: ours to remove */
 
 #define RACES 16 /* others remove an empty parent while we make a child in it: begin again, so often at most */
 #define AGAIN 1
@@ -184,14 +185,15 @@ static int make_group(struct walk *w) {
     if (!w->leaf_is_fresh && !(w->flags & MAKE_JOIN_ONLY)) {
         r = check_joined(w, leaf);
         /* Only now: what the journal calls joined may be emptied at the end. */
+        uint16_t kind = w->flags & MAKE_ADOPT ? JOURNAL_CREATED : JOURNAL_JOINED;
         if (r == 0)
-            r = note(w, JOURNAL_JOINED, w->path.n ? w->path.n - 1 : 0, leaf);
+            r = note(w, kind, w->path.n ? w->path.n - 1 : 0, leaf);
         if (r < 0)
             return r;
     }
     close_fd(&w->g->fd);
     w->g->fd = steal_fd(&leaf);
-    w->g->fate = w->leaf_is_fresh ? CG_CREATED : CG_JOINED;
+    w->g->fate = w->leaf_is_fresh || w->flags & MAKE_ADOPT ? CG_CREATED : CG_JOINED;
     return 0;
 }
 

@@ -210,6 +210,18 @@ int step_pid_file(struct context *c, const struct step *s) {
 
 #define VERDICT_MS 30000
 
+/* SCOPE: systemd's units are the planner's, as D-Bus is; the stub it needs at their birth exists here alone. */
+int step_scope(struct context *c, const struct step *s) {
+    static struct message m;
+    if (c->planner < 0)
+        return detail(c, -ENOTCONN, "no planner to ask systemd");
+    event_send(c, MSG_SCOPE, s->index, 0, (uint32_t)c->init_pid, NULL, 0);
+    int r = await_verdict(c, &m);
+    if (r < 0)
+        return r;
+    return verdict.commit ? 0 : detail(c, -ECANCELED, "%s", verdict.message);
+}
+
 /* COMMIT: the planner judges what was read back. No planner at all (a program, a test) is a yes; silence is a no. */
 int step_commit(struct context *c, const struct step *s) {
     static struct message m;

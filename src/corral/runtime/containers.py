@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from corral.cgroup.group import Group, open_group
 from corral.cgroup.member import Member

@@ -11,7 +11,7 @@ from corral.oci.names import MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES, PERSONALI
 from corral.oci.shape import member_of
 from corral.runtime import births, mounts, process, programs
 from corral.runtime.documents import process_state
-from corral.runtime.groups import compile_attach, compile_groups
+from corral.runtime.groups import add_definitions, compile_attach, compile_groups, compile_limits_of
 from corral.runtime.job import CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWUSER
 from corral.runtime.plan import (
     FRONT,
@@ -43,7 +43,11 @@ def compile_create(job: Job) -> Plan:
     plan.front("FRONT_MODE", options.mode(terminal=terminal), options.preserve_fds + options.listen_fds)
     _check(job, terminal=terminal)
     programs.prepare_hooks(plan, job, "prestart", "createRuntime", "createContainer")
-    compile_groups(job)
+    add_definitions(plan, job.groups, job.host.layout)
+    compile_limits_of(job)
+    scope = job.groups.scope
+    if scope is None:
+        compile_groups(job)
     if terminal and options.console_socket:
         plan.front("CONSOLE_CONNECT", options.console_socket, SLOT_CONSOLE_SOCKET, pointer="process.terminal")
     if options.notify_socket:
@@ -52,6 +56,9 @@ def compile_create(job: Job) -> Plan:
         plan.front("START_LISTEN", SLOT_START, SLOT_INIT_LOCK)
     mounts.compile_trees(job)
     births.compile_birth(job)
+    if scope is not None:
+        plan.front("SCOPE", scope.place.unit, pointer="linux.cgroupsPath")
+        compile_groups(job)
     compile_attach(job)
     _compile_resctrl(job)
     if job.process is not None:

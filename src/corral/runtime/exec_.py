@@ -5,7 +5,7 @@ Source: runc-exec(8) for the flags; runtime-spec config.md "Process" and execCPU
 
 from __future__ import annotations
 
-import os
+import posix
 
 from corral.errors import CorralError, FailedPrecondition, InvalidArgument, NotFound
 from corral.oci.json import loads
@@ -331,4 +331,4 @@ def _load_seccomp(job: Exec) -> SeccompProgram | None:
         return None
     from corral.linux.seccomp import compile_profile
 
-    return compile_profile(seccomp, cache_dir=f"{os.path.dirname(job.record.path)}/.seccomp")
+    return compile_profile(seccomp, cache_dir=f"{paths.dirname(job.record.path)}/.seccomp")

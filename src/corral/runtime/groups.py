@@ -7,16 +7,27 @@ from __future__ import annotations
 
 from corral.cgroup.devices import compile_devices
 from corral.cgroup.limits import compile_limits
-from corral.cgroup.location import CGROUPFS, CgroupfsLocation, Placement, parse_cgroups_path, place
+from corral.cgroup.location import (
+    CGROUPFS,
+    CgroupfsLocation,
+    Placement,
+    SystemdLocation,
+    parse_cgroups_path,
+    place,
+)
 from corral.cgroup.member import Member
 from corral.errors import Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from corral.cgroup.delegate import Delegation
     from corral.cgroup.layout import Hierarchy, Layout
     from corral.cgroup.writes import LimitWrite
     from corral.runtime.job import Job
     from corral.runtime.plan import Plan
+    from corral.runtime.scopes import Scope
 
 # CG_DEFINE
 CGF_CPUSET = 1
@@ -28,6 +39,7 @@ CGF_PIDS = 8
 MAKE_REFUSE_POPULATED = 1
 MAKE_ABSENT_IS_FINE = 2
 MAKE_JOIN_ONLY = 4
+MAKE_ADOPT = 8
 
 REMOVE_BUDGET_MS = 10_000
 
@@ -35,7 +47,7 @@ REMOVE_BUDGET_MS = 10_000
 class Groups:
     """The groups of one container. ``members``: (id, hierarchy, path below its mount point), id counting from 0."""
 
-    __slots__ = ("absences", "device_program", "is_explicit", "members", "writes")
+    __slots__ = ("absences", "delegation", "device_program", "is_explicit", "members", "scope", "writes")
 
     def __init__(self, members: list[tuple[int, Hierarchy, str]], *, is_explicit: bool) -> None:
         self.members = members
@@ -43,6 +55,8 @@ class Groups:
         self.writes: list[tuple[int, LimitWrite]] = []
         self.absences: list[str] = []
         self.device_program: tuple[int, bytes] | None = None
+        self.scope: Scope | None = None
+        self.delegation: Delegation | None = None
 
     def id_of(self, hierarchy_index: int) -> int | None:
         """The group's id in a hierarchy of the layout, None if Corral does not use that hierarchy."""
@@ -63,21 +77,20 @@ class Groups:
         ]
 
 
-def place_groups(job: Job, *, manager: str) -> Groups:
-    """Where the container's groups are. Raises: InvalidArgument (S0.4), Unsupported for the systemd driver."""
+def place_groups(job: Job, *, manager: str, environ: Mapping[str, str]) -> Groups:
+    """Where the container's groups are. Raises: InvalidArgument (S0.4), and what stands in systemd's way."""
     text = job.spec.get("linux", {}).get("cgroupsPath", "")
     if manager == "disabled":
         groups = Groups([], is_explicit=False)
         groups.absences.append("the cgroup manager is disabled")
         return groups
     location = parse_cgroups_path(text, driver=manager, container_id=job.container_id)
-    if not isinstance(location, CgroupfsLocation):
-        raise Unsupported(
-            f"place the container in {text or 'a scope'!r}: the systemd cgroup driver is not available",
-            hint="leave --systemd-cgroup out and give cgroupsPath as a path; podman: --cgroup-manager cgroupfs",
-            pointer="linux.cgroupsPath",
-            phase="cgroup",
-        )
+    scope = None
+    if isinstance(location, SystemdLocation):
+        from corral.runtime.scopes import place_scope
+
+        scope = place_scope(job, location, environ)
+        location = CgroupfsLocation(scope.place.path, is_explicit=location.is_explicit)
     placement: Placement = place(location, job.host.layout)
     members: list[tuple[int, Hierarchy, str]] = []
     for hierarchy, path in zip(job.host.layout.hierarchies, placement.paths, strict=True):
@@ -85,6 +98,7 @@ def place_groups(job: Job, *, manager: str) -> Groups:
             members.append((len(members), hierarchy, path))
     groups = Groups(members, is_explicit=location.is_explicit)
     groups.absences.extend(reason for reason in placement.absences if reason)
+    groups.scope = scope
     return groups
 
 
@@ -107,18 +121,27 @@ def add_definitions(plan: Plan, groups: Groups, layout: Layout) -> None:
         )
 
 
-def compile_groups(job: Job) -> None:
-    """Make and limit the groups: everything that may, and cpuset that must, happen before a process enters."""
-    groups, plan, layout = job.groups, job.plan, job.host.layout
-    add_definitions(plan, groups, layout)
+def compile_limits_of(job: Job) -> None:
+    """Find out all limits, before any step of the groups: a systemd unit is told of them when it starts."""
     _collect_limits(job)
+    if job.groups.scope is not None:
+        from corral.runtime.scopes import complete_scope
+
+        complete_scope(job, job.groups.scope)
+
+
+def compile_groups(job: Job) -> None:
+    """Make and limit the groups: everything that may, and cpuset that must, happen before a process enters.
+
+    With systemd that is after its unit took the stub, which it wants at its birth.
+    """
+    groups, plan = job.groups, job.plan
     limited = {number for number, write in groups.writes if write.controller != "devices"}
-    enable_of = {number: _to_enable(job, number, hierarchy) for number, hierarchy, _ in groups.members}
-    for number, _, _ in groups.members:
-        flags = MAKE_REFUSE_POPULATED
+    for number, hierarchy, _ in groups.members:
+        flags = MAKE_ADOPT if groups.scope is not None else MAKE_REFUSE_POPULATED
         if job.host.is_rootless and not groups.is_explicit and number not in limited:
             flags |= MAKE_ABSENT_IS_FINE
-        plan.front("CG_MAKE", number, flags, enable_of[number], pointer="linux.cgroupsPath")
+        plan.front("CG_MAKE", number, flags, _to_enable(job, number, hierarchy), pointer="linux.cgroupsPath")
     for number, write in groups.writes:
         plan.front("CG_WRITE", number, write.file, write.value, 1 if write.is_optional else 0, pointer=write.pointer)
     if groups.device_program is not None:

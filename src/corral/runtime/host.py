@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import posix
 
 from corral.cgroup.layout import Layout, parse_layout, read_controllers
 from corral.linux.caps import last_cap
@@ -87,8 +87,8 @@ def read_host(pid: int | str = "self") -> Host:
     capabilities: Capabilities = read_capabilities(pid)
     return Host(
         read_layout_of(pid),
-        euid=os.geteuid(),
-        egid=os.getegid(),
+        euid=posix.geteuid(),
+        egid=posix.getegid(),
         permitted=capabilities.permitted,
         effective=capabilities.effective,
         cap_last=last_cap(),
@@ -97,8 +97,8 @@ def read_host(pid: int | str = "self") -> Host:
         lsms=_active_lsms(),
         newuidmap=_find_helper("newuidmap"),
         newgidmap=_find_helper("newgidmap"),
-        resctrl="/sys/fs/resctrl" if os.path.exists("/sys/fs/resctrl/schemata") else "",
-        has_kcore=os.path.exists("/proc/kcore"),
+        resctrl="/sys/fs/resctrl" if paths.exists("/sys/fs/resctrl/schemata") else "",
+        has_kcore=paths.exists("/proc/kcore"),
     )
 
 
@@ -106,9 +106,9 @@ def read_layout_of(pid: int | str) -> Layout:
     """The cgroup hierarchies with the groups of ``pid`` in them. A host without any has the mode ``none``."""
     try:
         with open(f"/proc/{pid}/mountinfo", "rb") as file:
-            mountinfo = os.fsdecode(file.read())
+            mountinfo = file.read().decode("utf-8", "surrogateescape")
         with open(f"/proc/{pid}/cgroup", "rb") as file:
-            groups = os.fsdecode(file.read())
+            groups = file.read().decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return Layout(())
     return parse_layout(mountinfo, groups, read_controllers)
@@ -119,7 +119,7 @@ def _active_lsms() -> tuple[str, ...]:
     if _read_word("/sys/module/apparmor/parameters/enabled") == "Y":
         found.append("apparmor")
     # selinuxfs is mounted exactly where SELinux is on.
-    if os.path.exists("/sys/fs/selinux/enforce"):
+    if paths.exists("/sys/fs/selinux/enforce"):
         found.append("selinux")
     return tuple(found)
 
@@ -135,6 +135,6 @@ def _read_word(path: str) -> str:
 def _find_helper(name: str) -> str:
     for directory in _HELPER_DIRECTORIES:
         path = f"{directory}/{name}"
-        if os.access(path, os.X_OK):
+        if posix.access(path, posix.X_OK):
             return path
     return ""

@@ -5,7 +5,7 @@ Source: runtime-spec config.md "Mounts", config-linux.md "Default Filesystems", 
 
 from __future__ import annotations
 
-import os
+import posix
 
 from corral.errors import Unsupported
 from corral.linux.idmap import format_map
@@ -195,7 +195,7 @@ def _target(mount: Mount) -> str:
 
 def _source(job: Job, mount: Mount) -> str:
     source = mount.get("source", "")
-    return source if source.startswith("/") else os.path.normpath(f"{job.bundle}/{source}")
+    return source if source.startswith("/") else paths.normpath(f"{job.bundle}/{source}")
 
 
 def _fs_flags(mount: Mount) -> int:
@@ -223,8 +223,8 @@ def _compile_mount(job: Job, number: int, mount: Mount, trees: _Trees) -> None:
 
 def _compile_bind(job: Job, pointer: str, mount: Mount, options: MountOptions, trees: _Trees) -> None:
     source, target = _source(job, mount), _target(mount)
-    if options.copy_symlink and os.path.islink(source):
-        job.plan.init("SYMLINK", os.readlink(source), target, 0, pointer=pointer)
+    if options.copy_symlink and paths.islink(source):
+        job.plan.init("SYMLINK", posix.readlink(source), target, 0, pointer=pointer)
         return
     propagation = options.propagation[-1] if options.propagation else 0
     slot = -1
@@ -330,7 +330,7 @@ def _compile_cgroup(job: Job, pointer: str, mount: Mount, options: MountOptions)
         if hierarchy.version == 2:
             _mount_hierarchy(job, pointer, 2, f"{target}/unified", options, mount_point=hierarchy.mount_point)
             continue
-        name = os.path.basename(hierarchy.mount_point)
+        name = paths.basename(hierarchy.mount_point)
         _mount_hierarchy(job, pointer, 1, f"{target}/{name}", options, mount_point=hierarchy.mount_point)
         for controller in hierarchy.controllers:
             if len(hierarchy.controllers) > 1 and controller != name:
@@ -387,7 +387,7 @@ def _needs_devices(job: Job) -> bool:
 def _compile_devices(job: Job) -> None:
     wanted = {path: (0o020666, major, minor, 0, 0, "") for path, major, minor in _NODES}
     for number, device in enumerate(job.spec.get("linux", {}).get("devices", [])):
-        wanted[os.path.normpath(device["path"])] = (
+        wanted[paths.normpath(device["path"])] = (
             _TYPE_BITS[device["type"]] | device.get("fileMode", 0o666) & 0o7777,
             device.get("major", 0),
             device.get("minor", 0),
@@ -401,7 +401,7 @@ def _compile_devices(job: Job) -> None:
         if by_bind and mode & 0o170000 != _TYPE_BITS["p"]:
             job.plan.init("BIND", path, path, MS_BIND, 0, 0, 0, OPT_FILE, -1, pointer=pointer)
         else:
-            job.plan.init("MKNOD", path, mode, os.makedev(major, minor), uid, gid, pointer=pointer)
+            job.plan.init("MKNOD", path, mode, posix.makedev(major, minor), uid, gid, pointer=pointer)
     for target, link in _DEFAULT_LINKS:
         job.plan.init("SYMLINK", target, link, _LINK_EXISTS_IS_FINE)
     if any(_target(mount).rstrip("/") == "/dev/pts" for mount in job.spec.get("mounts", [])):

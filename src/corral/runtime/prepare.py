@@ -113,7 +113,7 @@ def compile_job(line: CommandLine, around: Surroundings, spec: Spec, container_i
     _add_notify_mount(job)
     try:
         manager = choose_manager(line.text("cgroup-manager"), systemd_flag=line.flag("systemd-cgroup"))
-        job.groups = place_groups(job, manager=manager)
+        job.groups = place_groups(job, manager=manager, environ=around.env)
     except CorralError as exc:
         job.problem(exc)
         # Nowhere to put limits: what stands in their way has just been said, once.

@@ -7,7 +7,7 @@ Layout and life: docs/design/plan.md "The record".
 from __future__ import annotations
 
 import fcntl
-import os
+import posix
 
 from corral.errors import AlreadyExists, InvalidArgument, NotFound, Unsupported
 from corral.linux.procfs import read_boot_id, read_stat_or_none
@@ -28,7 +28,7 @@ CREATING, CREATED, RUNNING, PAUSED, STOPPED, STALE = "creating", "created", "run
 def default_root() -> str:
     """The state root when ``--root`` is not given: /run/corral, or below XDG_RUNTIME_DIR for whoever is not root."""
     runtime_dir = os.environ.get("XDG_RUNTIME_DIR", "")
-    if runtime_dir and (os.geteuid() != 0 or _is_in_userns()):
+    if runtime_dir and (posix.geteuid() != 0 or _is_in_userns()):
         return f"{runtime_dir}/corral"
     return "/run/corral"
 
@@ -51,14 +51,14 @@ class Reservation:
 
     def close(self) -> None:
         """Give the descriptors up; the lock stays with whoever got a copy."""
-        os.close(self.directory_fd)
-        os.close(self.lock_fd)
+        posix.close(self.directory_fd)
+        posix.close(self.lock_fd)
 
     def withdraw(self) -> None:
         """Free the name: nobody has acted on the record yet. The lock is still held, so nobody takes it for stale."""
         root, _, name = self.path.rpartition("/")
-        dead = f"{root}/.dead-{name[:200]}-{os.urandom(6).hex()}"
-        os.rename(self.path, dead)
+        dead = f"{root}/.dead-{name[:200]}-{posix.urandom(6).hex()}"
+        posix.rename(self.path, dead)
         remove_tree(dead)
 
 
@@ -67,20 +67,20 @@ def reserve(root: str, container_id: str, files: dict[str, bytes]) -> Reservatio
 
     Raises: AlreadyExists if the name is taken (a stale record must be undone first: ``find_stale``), OSError.
     """
-    os.makedirs(root, mode=0o711, exist_ok=True)
-    fresh = f"{root}/.new-{container_id[:200]}-{os.urandom(6).hex()}"
-    os.mkdir(fresh, 0o700)
+    paths.make_directories(root, 0o711)
+    fresh = f"{root}/.new-{container_id[:200]}-{posix.urandom(6).hex()}"
+    posix.mkdir(fresh, 0o700)
     try:
-        directory = os.open(fresh, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = posix.open(fresh, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
         for name, content in files.items():
             _write_new(directory, name, content)
         _write_new(directory, "journal", b"")
-        lock = os.open("owner.lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+        lock = posix.open("owner.lock", posix.O_RDWR | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600, dir_fd=directory)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         final = f"{root}/{container_id}"
         try:
             # rename(2) replaces an empty directory, and a record is never empty.
-            os.rename(fresh, final)
+            posix.rename(fresh, final)
         except OSError as exc:
             raise AlreadyExists(
                 f"create container {container_id!r}: container with given ID already exists",
@@ -94,29 +94,29 @@ def reserve(root: str, container_id: str, files: dict[str, bytes]) -> Reservatio
 
 
 def _write_new(directory: int, name: str, content: bytes) -> None:
-    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=directory)
+    fd = posix.open(name, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600, dir_fd=directory)
     try:
         while content:
-            content = content[os.write(fd, content) :]
+            content = content[posix.write(fd, content) :]
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def replace_file(directory: str, name: str, content: bytes) -> None:
     """Replace a file of a record by tmp and rename."""
-    fresh = f"{directory}/.{name}-{os.urandom(6).hex()}"
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    fresh = f"{directory}/.{name}-{posix.urandom(6).hex()}"
+    fd = posix.open(fresh, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, content)
+        posix.write(fd, content)
     finally:
-        os.close(fd)
-    os.rename(fresh, f"{directory}/{name}")
+        posix.close(fd)
+    posix.rename(fresh, f"{directory}/{name}")
 
 
 def remove_tree(path: str) -> None:
     """Remove a directory of plain files and directories of ours; what is gone already does not matter."""
     try:
-        with os.scandir(path) as entries:
+        with posix.scandir(path) as entries:
             found = [(entry.path, entry.is_dir(follow_symlinks=False)) for entry in entries]
     except FileNotFoundError:
         return
@@ -124,14 +124,14 @@ def remove_tree(path: str) -> None:
         if is_directory:
             remove_tree(child)
         else:
-            os.unlink(child)
-    os.rmdir(path)
+            posix.unlink(child)
+    posix.rmdir(path)
 
 
 def is_stale(path: str) -> bool:
     """Whether the record's maker died before it was complete: not committed, and nobody holds its lock."""
     try:
-        fd = os.open(f"{path}/owner.lock", os.O_RDWR | os.O_CLOEXEC)
+        fd = posix.open(f"{path}/owner.lock", posix.O_RDWR | posix.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
@@ -141,7 +141,7 @@ def is_stale(path: str) -> bool:
     else:
         return not journal_has(path, J_COMMIT)
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def journal_has(path: str, kind: int) -> bool:
@@ -242,7 +242,7 @@ class Record:
 
 def _is_locked(path: str) -> bool:
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fd = posix.open(path, posix.O_RDWR | posix.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
@@ -252,13 +252,13 @@ def _is_locked(path: str) -> bool:
     else:
         return False
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def list_ids(root: str) -> list[str]:
     """Ids of all records below a state root, sorted."""
     try:
-        names = os.listdir(root)
+        names = posix.listdir(root)
     except FileNotFoundError:
         return []
-    return sorted(name for name in names if not name.startswith(".") and os.path.isfile(f"{root}/{name}/state.json"))
+    return sorted(name for name in names if not name.startswith(".") and paths.isfile(f"{root}/{name}/state.json"))

@@ -11,7 +11,7 @@ import os
 import struct
 
 from corral.cgroup.writes import judge_all
-from corral.errors import AlreadyExists, CorralError
+from corral.errors import AlreadyExists, CorralError, Internal
 from corral.linux.sockets import recv_fds, send_fds
 from corral.oci.json import dumps
 from corral.runtime.hints import find_hint, find_hint_in
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 HEADER = struct.Struct("<IIiI")
 MESSAGE_MAX = HEADER.size + 65536
 
-REQUEST, CGROUP, READBACK, BORN, READY, FAILED = 32, 33, 34, 35, 36, 37
+REQUEST, CGROUP, READBACK, BORN, READY, FAILED, SCOPE = 32, 33, 34, 35, 36, 37, 38
 PLAN, REFUSED, NOT_MINE, RECLAIM, TEXT, VERDICT, WARNING = 48, 49, 50, 51, 52, 53, 54
 
 _FATES = ("unknown", "intended", "created", "joined", "absent")
@@ -82,6 +82,8 @@ class Session:
         elif kind == READBACK:
             missing = abs(error) == errno.ENOENT
             self._readbacks[step] = None if missing else body.decode("utf-8", "surrogateescape")
+        elif kind == SCOPE:
+            self._start_scope(value)
         elif kind == READY:
             self._judge()
         elif kind == FAILED:
@@ -166,6 +168,18 @@ class Session:
     def _refuse(self, error: CorralError, command: str) -> None:
         body = "\0".join((str(error), error.hint, error.kind, error.pointer)).encode("utf-8", "surrogateescape")
         self._send(REFUSED, EXEC_ERROR if command == "exec" else 1, body[:60000])
+
+    def _start_scope(self, pid: int) -> None:
+        """Ask systemd for the container's unit, with the stub in it; the front waits."""
+        scope = self._prepared.job.groups.scope if self._prepared is not None else None
+        if scope is None:
+            raise Internal("start a unit: the plan has none")
+        try:
+            scope.start(pid)
+        except CorralError as exc:
+            self._send(VERDICT, 0, f"{exc}\0{exc.hint}".encode("utf-8", "surrogateescape"))
+        else:
+            self._send(VERDICT, 1)
 
     def _judge(self) -> None:
         prepared = self._prepared

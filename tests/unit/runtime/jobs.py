@@ -104,7 +104,7 @@ def make_job(
         record="/run/corral/c1",
         options=options or Options(is_create=True),
     )
-    job.groups = place_groups(job, manager=manager)
+    job.groups = place_groups(job, manager=manager, environ={})
     job.seccomp = seccomp
     return job
 

@@ -1,0 +1,88 @@
+"""Containers as systemd scopes: where the unit is, what it is told, and its start once the stub exists.
+
+Imported only where the systemd driver is asked for: nothing of it is on the cgroupfs driver's path.
+"""
+
+from __future__ import annotations
+
+from corral.cgroup.devices import allowed_devices
+from corral.cgroup.slices import place_unit
+from corral.cgroup.systemd_bus import is_systemd_running, system_manager, user_manager
+from corral.cgroup.systemd_properties import device_properties, limit_properties, unit_properties
+from corral.errors import FailedPrecondition, Unsupported
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from corral.cgroup.location import SystemdLocation
+    from corral.cgroup.slices import UnitPlace
+    from corral.cgroup.systemd_bus import Manager
+    from corral.cgroup.systemd_properties import UnitProperty
+    from corral.runtime.job import Job
+
+DEADLINE_S = 25.0
+_PATH_DEADLINE_S = 5.0
+
+
+class Scope:
+    """The unit of one container. ``environ`` is the caller's, by which a user's manager is found."""
+
+    __slots__ = ("environ", "is_user", "place", "properties")
+
+    def __init__(self, place: UnitPlace, *, is_user: bool, environ: Mapping[str, str]) -> None:
+        self.place = place
+        self.is_user = is_user
+        self.environ = dict(environ)
+        self.properties: list[UnitProperty] = []
+
+    def manager(self) -> Manager:
+        """The manager that runs the unit; the caller closes it."""
+        return user_manager(self.environ) if self.is_user else system_manager()
+
+    def start(self, pid: int) -> None:
+        """Start the unit with ``pid`` in it, and be sure that it is where the plan expects it.
+
+        Raises: CorralError of ``corral.cgroup.systemd_bus``'s table; FailedPrecondition for another place.
+        """
+        with self.manager() as manager:
+            started = manager.start_transient_scope(self.place.unit, [pid], self.properties, deadline_s=DEADLINE_S)
+            if started.control_group != self.place.path:
+                manager.stop_unit(self.place.unit, deadline_s=DEADLINE_S)
+                raise FailedPrecondition(
+                    f"start unit {self.place.unit!r}: systemd put it in {started.control_group!r}, "
+                    f"not in {self.place.path!r}",
+                    hint="a slice of another type, or a unit of the same name, changes its place",
+                    phase="cgroup",
+                )
+
+
+def place_scope(job: Job, location: SystemdLocation, environ: Mapping[str, str]) -> Scope:
+    """Where the container's unit is. Raises: Unsupported without systemd, and what its bus answers."""
+    is_user = job.host.is_rootless
+    if not is_user and not is_systemd_running():
+        raise Unsupported(
+            f"place the container in unit {location.unit!r}: this host is not run by systemd",
+            hint="leave --systemd-cgroup out and give cgroupsPath as a path; podman: --cgroup-manager cgroupfs",
+            pointer="linux.cgroupsPath",
+            phase="cgroup",
+        )
+    above = ""
+    if is_user:
+        with user_manager(environ) as manager:
+            above = manager.manager_path(deadline_s=_PATH_DEADLINE_S)
+    return Scope(place_unit(location, is_user=is_user, manager_path=above), is_user=is_user, environ=environ)
+
+
+def complete_scope(job: Job, scope: Scope) -> None:
+    """Tell systemd what the files will say, so that no reload reverts it."""
+    layout = job.host.layout
+    limits = [write for _, write in job.groups.writes if write.controller != "devices"]
+    scope.properties = [
+        *unit_properties(scope.place, description=f"corral container {job.container_id}"),
+        *limit_properties(limits, layout),
+    ]
+    if not scope.is_user:
+        entries = job.spec.get("linux", {}).get("resources", {}).get("devices", [])
+        is_v1 = layout.hierarchy_for("devices") is not None
+        scope.properties += device_properties(allowed_devices(entries), is_v1=is_v1)
