@@ -85,7 +85,7 @@ void planner_end(struct answer *answer) {
     cleanup_fd int pidfd = sys_pidfd_open(answer->cold, 0);
     if (pidfd >= 0 && wait_readable(pidfd, END_MS) == 0)
         kill(answer->cold, SIGKILL);
-    (void)wait_pid(answer->cold, NULL);
+    (void)wait_pid(answer->cold, &answer->cold_status);
     answer->cold = 0;
 }
 
@@ -199,6 +199,19 @@ static enum outcome converse_cold(struct answer *ret, int request) {
     return converse(ret, request, COLD_MS);
 }
 
+static void give_up(const struct answer *ret, bool again) {
+    char text[128];
+    if (again) {
+        log_error("plan the container: its id is taken by an unfinished container again and again",
+                  "another create of this id is running");
+    } else if (WIFSIGNALED(ret->cold_status)) {
+        fmt(text, sizeof(text), "plan the container: the planner was killed by signal %d", WTERMSIG(ret->cold_status));
+        log_error(text, "if nobody killed it, the machine or the caller's memory limit is short of memory");
+    } else {
+        log_error("plan the container: the planner ended before it answered", "its own words stand above");
+    }
+}
+
 void planner_ask(const struct invocation *inv, struct answer *ret) {
     int attempts = 0, reclaims = 0;
     *ret = (struct answer){.exit_code = 1, .plan = -1, .record = -1, .owner_lock = -1, .sock = -1};
@@ -218,9 +231,7 @@ void planner_ask(const struct invocation *inv, struct answer *ret) {
             continue;
         planner_end(ret);
         if (out == OUT_AGAIN || (!resident && ++attempts == 2)) {
-            log_error(out == OUT_AGAIN ? "plan the container: its id is taken by an unfinished container again and again"
-                                       : "plan the container: the planner ended before it answered",
-                      out == OUT_AGAIN ? "another create of this id is running" : "its own words stand above");
+            give_up(ret, out == OUT_AGAIN);
             ret->done = true;
             return;
         }

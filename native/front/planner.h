@@ -15,6 +15,7 @@ struct answer {
     int owner_lock;  /* owned; -1 = none */
     int sock;        /* to the planner, owned */
     pid_t cold;      /* the cold planner, to be reaped; 0 = a resident one */
+    int cold_status; /* wait status of the last cold planner that was reaped */
 };
 
 /* Resident planner first, then a cold one, and one more if it dies before it answers. Undoes what the planner wants

@@ -213,6 +213,19 @@ def test_planner_that_dies_twice_is_an_error(front: Front) -> None:
     assert (front.bin / "count").read_text() == "xx"
 
 
+def test_planner_that_is_killed_twice_is_named_by_its_signal(front: Front) -> None:
+    """It left no words of its own: the front says what ended it."""
+    front.scenario("request(); os.kill(os.getpid(), 9)")
+    result = front.run("create")
+    assert (result.status, result.err.splitlines()) == (
+        1,
+        [
+            "plan the container: the planner was killed by signal 9",
+            "hint: if nobody killed it, the machine or the caller's memory limit is short of memory",
+        ],
+    )
+
+
 @pytest.mark.parametrize(
     ("steps", "why"),
     [
