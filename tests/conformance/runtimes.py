@@ -60,6 +60,7 @@ _RUNC_SINCE: dict[str, tuple[int, ...] | None] = {
     "tmpfs-mode-on-a-directory": (1, 2),
     "update-devices": None,
     "unified-on-hybrid": None,
+    "xdg-for-nested-root": None,
     "userns-path-without-mappings": (1, 2),
 }
 _CRUN_SINCE: dict[str, tuple[int, ...] | None] = {"corral": None}

@@ -52,3 +52,22 @@ def test_idmap_of_a_new_file_system_is_refused_or_done(runtime: Runtime, bundle:
     """Without any mapping to take, there is nothing to map by."""
     add_mount(bundle.spec, "/mnt", "tmpfs", "tmpfs", option)
     runtime.refuse(bundle)
+
+
+@pytest.mark.skipif(probes.lacking("resctrl") is None, reason="host: has resctrl")
+@pytest.mark.parametrize("flag", ["--l3-cache-schema", "--mem-bw-schema"])
+def test_update_of_a_schema_without_resctrl_is_refused(runtime: Runtime, bundle: Bundle, flag: str) -> None:
+    """update tells that there is no resctrl, and the container goes on."""
+    with runtime.start(bundle) as c:
+        assert runtime("update", flag, "L3:0=f", c.id, check=False).returncode != 0
+        assert c.status == "running"
+
+
+def test_exec_with_an_lsm_that_the_host_lacks_is_refused(runtime: Runtime, bundle: Bundle) -> None:
+    """exec --apparmor and --process-label do not silently run without."""
+    with runtime.start(bundle) as c:
+        if probes.lacking("apparmor"):
+            assert c.exec("/bin/true", flags=["--apparmor", "some-profile"], check=False).returncode == 255
+        if probes.lacking("selinux"):
+            label = "system_u:system_r:container_t:s0"
+            assert c.exec("/bin/true", flags=["--process-label", label], check=False).returncode == 255

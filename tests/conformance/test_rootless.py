@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from conformance.harness import Bundle, Runtime, namespace_of, parse_status, status_of
+from conformance.harness import Bundle, Runtime, namespace_of, parse_status, reap, status_of
 from conformance.holders import in_private_mounts
 from conformance.host import host
 from conformance.rootfs import chown_tree
 from conformance.runtimes import needs
-from conformance.spec import add_bind, add_mount, add_namespace, drop_namespace, rootless
+from conformance.spec import add_bind, add_mount, add_namespace, drop_mount, drop_namespace, rootless
 
 if TYPE_CHECKING:
     from conformance.harness import Container
@@ -245,10 +245,48 @@ def test_rootless_container_without_cgroup_is_told_so(user: Runtime, bundle: Bun
         assert "Traceback" not in done.stderr
 
 
+@needs("no-cgroup-recorded")
+def test_rootless_kill_all_without_group_and_pid_namespace_says_so(user: Runtime, bundle: Bundle) -> None:
+    """S2.10: with neither a cgroup nor a pid namespace, nobody can tell which processes are all."""
+    drop_namespace(bundle.spec, "pid")
+    drop_mount(bundle.spec, "/proc")
+    with user.start(bundle) as c:
+        done = c.kill("KILL", "--all", check=False)
+        assert "cgroup" in done.stderr
+        if done.returncode == 0:
+            assert c.wait() == 137
+
+
+@needs("xdg-for-nested-root")
+def test_root_of_a_user_namespace_has_its_state_in_the_runtime_directory(
+    runtime: Runtime, bundle: Bundle, directory: Path
+) -> None:
+    """uid 0 in a user namespace is not the host's root: XDG_RUNTIME_DIR counts for it too."""
+    home = directory / "home"
+    home.mkdir()
+    bundle.linux.pop("cgroupsPath")
+    bundle.linux.pop("resources")
+    drop_namespace(bundle.spec, "cgroup")
+    bundle.shell("exec sleep 1000")
+    bundle.write()
+    name = f"{directory.name}-n"
+    nested = Runtime(runtime.path, runtime.root, runtime.name, runtime.version, {"XDG_RUNTIME_DIR": str(home)})
+    # argv is PROGRAM --root DIR ARGS: the wrapper takes away the middle, and is root of a new user namespace.
+    inner = ["unshare", "--user", "--map-root-user", "sh", "-c", 'shift 3; exec "$0" "$@"', runtime.path]
+    nested.prefix = [*inner]
+    nested.global_args = ["--cgroup-manager", "disabled"]
+    nested("run", "--detach", "--pid-file", bundle.path / "p", "--bundle", bundle.path, name, output=bundle.path / "o")
+    found = [path for path, names, _ in os.walk(home) if name in names]
+    pid = int((bundle.path / "p").read_text())
+    os.kill(pid, signal.SIGKILL)
+    reap(pid)
+    nested("delete", "--force", name)
+    assert len(found) == 1
+
+
 def test_rootless_delete_without_a_cgroup_leaves_nothing(user: Runtime, bundle: Bundle) -> None:
     """S2: deleting a container that never had a cgroup is a plain success."""
     container: Container
     with user.start(bundle, "exit 0") as container:
         container.wait()
         assert container.delete().returncode == 0
-    assert shutil.which("true")
