@@ -106,10 +106,12 @@ def cgroup_parent() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _demands(request: pytest.FixtureRequest) -> None:
-    """Skip what this host cannot do, or what a peer is too old for."""
+    """Skip what this host cannot do (fail, where CORRAL_MUST names it), or what a peer is too old for."""
     for marker in request.node.iter_markers("host"):
         for name in marker.args:
             reason = host.lacking(name)
+            if reason is not None and name in os.environ.get("CORRAL_MUST", "").split(","):
+                pytest.fail(f"CORRAL_MUST names {name}, but the host: {reason}", pytrace=False)
             if reason is not None:
                 pytest.skip(f"host: {reason}")
     name, version = request.getfixturevalue("identity")
