@@ -47,7 +47,16 @@ REMOVE_BUDGET_MS = 10_000
 class Groups:
     """The groups of one container. ``members``: (id, hierarchy, path below its mount point), id counting from 0."""
 
-    __slots__ = ("absences", "delegation", "device_program", "is_explicit", "members", "scope", "writes")
+    __slots__ = (
+        "absences",
+        "delegated_leaf",
+        "delegation",
+        "device_program",
+        "is_explicit",
+        "members",
+        "scope",
+        "writes",
+    )
 
     def __init__(self, members: list[tuple[int, Hierarchy, str]], *, is_explicit: bool) -> None:
         self.members = members
@@ -57,6 +66,7 @@ class Groups:
         self.device_program: tuple[int, bytes] | None = None
         self.scope: Scope | None = None
         self.delegation: Delegation | None = None
+        self.delegated_leaf = ""
 
     def id_of(self, hierarchy_index: int) -> int | None:
         """The group's id in a hierarchy of the layout, None if Corral does not use that hierarchy."""

@@ -41,6 +41,7 @@ class Options:
     """The flags of create, run and exec, with absolute paths."""
 
     __slots__ = (
+        "cgroup_writable",
         "console_socket",
         "is_create",
         "is_detached",
@@ -59,6 +60,7 @@ class Options:
         self.is_create = is_create
         self.is_detached = is_create
         self.keep = False
+        self.cgroup_writable = False
         self.console_socket = ""
         self.pid_file = ""
         self.pidfd_socket = ""

@@ -38,6 +38,7 @@ _FLAG_TEXTS: dict[str, str] = {
     "cap": "add a capability, may be repeated",
     "cgroup": "sub-group [CONTROLLER,...:]PATH of the container's cgroup to run in",
     "cgroup-manager": "cgroupfs, systemd or disabled",
+    "cgroup-writable": "let the container manage cgroups of its own, within its limits (pure cgroup v2)",
     "config": "path of config.json (default: in the bundle)",
     "console-socket": "unix socket that receives the terminal's master",
     "cpu-burst": "burst in microseconds",
