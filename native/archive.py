@@ -1,30 +1,49 @@
 """Put the modules of a cold plan into one file, so that a cold planner opens one file instead of fifty.
 
 Used by hatch_build.py. The file belongs to one version of Python's bytecode, and says so in its name and in its first
-bytes; any other interpreter imports the modules one by one, as ever. The launcher reads it (native/launcher).
+bytes; any other interpreter imports the modules one by one, as ever. The launcher (native/launcher) opens it, and
+src/corral/_cold.py, which is its first part, reads the rest.
+
+The content, after MAGIC (4 bytes), the head's length (u32 little endian) and 8 zero bytes: the head, a marshalled
+(code of corral._cold, module -> section, (offset, length) of each section), then the sections.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import marshal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import CodeType
 
 __all__ = ["archive_name", "build_archive"]
 
-# What create, run and exec may import, beyond what the session imports by itself.
-_ROOTS = (
-    "corral._boot",
-    "corral.runtime.main",
-    "corral.runtime.session",
-    "corral.runtime.exec_",
-    "corral.runtime.hints",
-    "corral.linux.seccomp",
-    "corral.linux.bpf_devices",
+# What is imported together is a section: each holds what its first module imports, less what stands before. All other
+# modules, which a plan needs only now and then, are imported from their own files.
+_SECTIONS = (
+    ("corral._boot", "corral.runtime.main", "corral.linux.sockets", "corral.runtime.session"),
+    ("corral.runtime.prepare",),
+    ("corral.runtime.exec_",),
+    ("corral.linux.seccomp",),
+    ("corral.linux.bpf_devices",),
 )
-_LIST = "import sys; sys.path.insert(0, sys.argv[1])\nfor name in sys.argv[2:]: __import__(name)\nprint(*sys.modules)"
+_LIST = """
+import importlib.machinery, sys
+done, loader = [], importlib.machinery.SourceFileLoader
+original = loader.exec_module
+def exec_module(self, module):
+    original(self, module)
+    done.append(module.__name__)
+loader.exec_module = exec_module
+sys.path.insert(0, sys.argv[1])
+for name in sys.argv[2:]:
+    __import__(name)
+print(*(name for name in done if name.partition(".")[0] == "corral"))
+"""
+_HEAD = 16
 
 
 def archive_name() -> str:
@@ -33,24 +52,93 @@ def archive_name() -> str:
 
 
 def build_archive(source: Path, output: Path) -> Path:
-    """Compile the modules below ``source`` (the folder that holds the package) into ``output``.
+    """Compile the modules below ``source`` (the folder that holds the package) into ``output``, in a fresh interpreter.
 
-    The content: the magic number of the bytecode (16 bytes, padded with NUL), then a marshalled dict of name ->
-    (is a package, marshalled code): code is only made of what is imported. Docstrings are left out, they are a third of the bytes.
+    That one leaves out the columns of the code's positions (half of a module's bytes); the lines stay.
     """
-    listed = subprocess.run(
-        [sys.executable, "-ISE", "-c", _LIST, str(source), *_ROOTS], check=True, capture_output=True, text=True
-    )
-    modules = {}
-    for name in listed.stdout.split():
-        if name != "corral" and not name.startswith("corral."):
-            continue
-        stem = source.joinpath(*name.split("."))
-        is_package = stem.is_dir()
-        path = stem / "__init__.py" if is_package else stem.with_suffix(".py")
-        shown = str(path.relative_to(source))
-        code = compile(path.read_bytes(), shown, "exec", dont_inherit=True, optimize=2)
-        modules[name] = (is_package, marshal.dumps(code))
     output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_bytes(importlib.util.MAGIC_NUMBER.ljust(16, b"\0") + marshal.dumps(modules))
+    command = [sys.executable, "-I", "-X", "no_debug_ranges", __file__, str(source), str(output)]
+    subprocess.run(command, check=True)
     return output
+
+
+class _Bare(ast.NodeTransformer):
+    """Leaves out what only readers and type checkers use: annotations are a quarter of a module's constants."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        """Forget the types of arguments and result."""
+        self.generic_visit(node)
+        node.returns = None
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        """Forget the type of an argument."""
+        node.annotation = None
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        """``name: T = value`` becomes ``name = value``, and ``name: T`` nothing."""
+        self.generic_visit(node)
+        if node.value is None:
+            return ast.copy_location(ast.Pass(), node)
+        return ast.copy_location(ast.Assign([node.target], node.value), node)
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        """``if TYPE_CHECKING`` is never true."""
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" and not node.orelse:
+            return ast.copy_location(ast.Pass(), node)
+        return self.generic_visit(node)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
+        """Without annotations their import from __future__ has no use."""
+        return ast.copy_location(ast.Pass(), node) if node.module == "__future__" else node
+
+
+def _path_of(source: Path, name: str) -> Path:
+    stem = source.joinpath(*name.split("."))
+    return stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
+
+
+def _compile(source: Path, name: str) -> CodeType:
+    path = _path_of(source, name)
+    tree = ast.fix_missing_locations(_Bare().visit(ast.parse(path.read_bytes())))
+    code = compile(tree, str(path.relative_to(source)), "exec", dont_inherit=True, optimize=2)
+    assert isinstance(code, CodeType)
+    return code
+
+
+def _imported_by(source: Path, roots: tuple[str, ...]) -> list[str]:
+    """The package's modules that importing ``roots`` loads, each after those that it needs itself."""
+    command = [sys.executable, "-ISE", "-c", _LIST, str(source), *roots]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+
+
+def _sections(source: Path) -> Iterator[list[str]]:
+    known: set[str] = set()
+    for roots in _SECTIONS:
+        fresh = [name for name in _imported_by(source, roots) if name not in known]
+        known.update(fresh)
+        yield fresh
+
+
+def _write(source: Path, output: Path) -> None:
+    index: dict[str, int] = {}
+    blobs = []
+    for number, names in enumerate(_sections(source)):
+        index.update(dict.fromkeys(names, number))
+        items = tuple((name, _path_of(source, name).name == "__init__.py", _compile(source, name)) for name in names)
+        blobs.append(marshal.dumps(items))
+    places = [(0, len(blob)) for blob in blobs]
+    # The offsets are part of the head whose length they depend on: twice is enough, a marshalled int has one size.
+    for _ in range(2):
+        head = marshal.dumps((_compile(source, "corral._cold"), index, tuple(places)))
+        at = _HEAD + len(head)
+        for number, blob in enumerate(blobs):
+            places[number] = (at, len(blob))
+            at += len(blob)
+    start = importlib.util.MAGIC_NUMBER + len(head).to_bytes(4, "little")
+    output.write_bytes(start.ljust(_HEAD, b"\0") + head + b"".join(blobs))
+
+
+if __name__ == "__main__":
+    _write(Path(sys.argv[1]), Path(sys.argv[2]))

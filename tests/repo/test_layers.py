@@ -16,6 +16,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "cgroup": frozenset({"errors", "linux", "oci"}),
     "runtime": frozenset({"errors", "linux", "oci", "cgroup"}),
     "_boot": frozenset({"runtime"}),
+    "_cold": frozenset(),
 }
 FILES = python_files("src/corral")
 

@@ -9,8 +9,6 @@ Source: cgroups(7), cgroup_namespaces(7), proc_pid_mountinfo(5), cgroup-v2.rst "
 
 from __future__ import annotations
 
-import os
-
 from corral.linux.mountinfo import parse_mountinfo
 
 TYPE_CHECKING = False
@@ -180,7 +178,7 @@ def read_controllers(directory: str) -> str:
 
 def _read_text(path: str) -> str:
     with open(path, "rb") as file:
-        return os.fsdecode(file.read())
+        return file.read().decode("utf-8", "surrogateescape")
 
 
 def _relevant(text: str) -> str:

@@ -7,8 +7,8 @@ Source: Linux Documentation/userspace-api/seccomp_filter.rst, Documentation/netw
 
 from __future__ import annotations
 
+import _struct as struct
 import errno
-import struct
 import sys
 
 TYPE_CHECKING = False

@@ -11,7 +11,7 @@ include/uapi/linux/bpf.h (struct bpf_cgroup_dev_ctx).
 
 from __future__ import annotations
 
-import struct
+import _struct as struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,10 +7,11 @@ Source: seccomp.h, seccomp_rule_add(3), seccomp_export_bpf(3).
 
 from __future__ import annotations
 
-import os
+import posix
 import sys
 
 from corral.errors import Unsupported
+from corral.linux import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,15 +29,15 @@ def library_path() -> str:
     names = ("/lib64", "/usr/lib64", "/lib", "/usr/lib")
     for directory in (f"/lib/{triplet}", f"/usr/lib/{triplet}", *names) if triplet else names:
         path = f"{directory}/{_SONAME}"
-        if os.path.exists(path):
+        if paths.exists(path):
             return path
     return ""
 
 
 def library_identity(path: str) -> str:
     """What changes when the library does: real path (with the version in it), size and time of its file."""
-    info = os.stat(path)
-    return f"{os.path.realpath(path)} {info.st_size} {info.st_mtime_ns}"
+    info = posix.stat(path)
+    return f"{paths.realpath(path)} {info.st_size} {info.st_mtime_ns}"
 
 
 class Library:
@@ -126,15 +127,15 @@ class Filter:
 
     def export(self) -> bytes:
         """The classic BPF program."""
-        fd = os.memfd_create("seccomp", os.MFD_CLOEXEC)
+        fd = posix.memfd_create("seccomp", posix.MFD_CLOEXEC)
         try:
             self._check(self._library._lib.seccomp_export_bpf(self._context, fd))
-            size = os.fstat(fd).st_size
-            return os.pread(fd, size, 0)
+            size = posix.fstat(fd).st_size
+            return posix.pread(fd, size, 0)
         finally:
-            os.close(fd)
+            posix.close(fd)
 
     @staticmethod
     def _check(result: int, ok: tuple[int, ...] = ()) -> None:
         if result < 0 and result not in ok:
-            raise OSError(-result, os.strerror(-result))
+            raise OSError(-result, posix.strerror(-result))

@@ -5,8 +5,6 @@ Source: proc_pid_mountinfo(5).
 
 from __future__ import annotations
 
-import os
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +115,7 @@ def read_mountinfo(pid: int | str = "self", *, proc: str = "/proc") -> list[Moun
     Raises: OSError (FileNotFoundError when there is no such process, EINVAL for one that is exiting).
     """
     with open(f"{proc}/{pid}/mountinfo", "rb") as file:
-        return parse_mountinfo(os.fsdecode(file.read()))
+        return parse_mountinfo(file.read().decode("utf-8", "surrogateescape"))
 
 
 def mount_at(mounts: Sequence[Mount], path: str) -> Mount | None:

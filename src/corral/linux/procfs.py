@@ -7,7 +7,7 @@ Source: proc(5), proc_pid_stat(5), proc_pid_status(5).
 
 from __future__ import annotations
 
-import os
+import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,17 +63,17 @@ class Capabilities:
 def _read(path: str) -> str:
     """The whole text. A process that dies under the reader gives ESRCH; callers see one kind, ProcessLookupError."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
     except FileNotFoundError as exc:
         raise ProcessLookupError(exc.errno, exc.strerror, path) from exc
     try:
         chunks = []
-        while chunk := os.read(fd, 65536):
+        while chunk := posix.read(fd, 65536):
             chunks.append(chunk)
     except OSError as exc:
         raise type(exc)(exc.errno, exc.strerror, path) from exc
     finally:
-        os.close(fd)
+        posix.close(fd)
     return b"".join(chunks).decode("utf-8", "surrogateescape")
 
 
@@ -147,22 +147,22 @@ def pidfd_inode(pidfd: int) -> int:
 
     Source: Linux kernel commit cb12fd8e0dab ("pidfd: add pidfs") (in v6.9).
     """
-    ours = os.fstat(pidfd)
+    ours = posix.fstat(pidfd)
     # Before pidfs, a pidfd sits on the one inode of all anonymous files, as an eventfd does to this day.
-    other = os.eventfd(0, os.EFD_CLOEXEC)
+    other = posix.eventfd(0, posix.EFD_CLOEXEC)
     try:
-        return 0 if os.fstat(other).st_dev == ours.st_dev else ours.st_ino
+        return 0 if posix.fstat(other).st_dev == ours.st_dev else ours.st_ino
     finally:
-        os.close(other)
+        posix.close(other)
 
 
 def pid_inode(pid: int) -> int:
     """``pidfd_inode`` of a process by number. Raises: ProcessLookupError, or OSError EINVAL for a mere thread."""
-    pidfd = os.pidfd_open(pid)
+    pidfd = posix.pidfd_open(pid)
     try:
         return pidfd_inode(pidfd)
     finally:
-        os.close(pidfd)
+        posix.close(pidfd)
 
 
 def read_namespace_ids(pid: int | str = "self", *, proc: str = "/proc") -> dict[str, tuple[int, int]]:
@@ -176,7 +176,7 @@ def read_namespace_ids(pid: int | str = "self", *, proc: str = "/proc") -> dict[
     ids = {}
     for name in NAMESPACES:
         try:
-            info = os.stat(f"{directory}/{name}")
+            info = posix.stat(f"{directory}/{name}")
         except FileNotFoundError:
             continue
         ids[name] = (info.st_dev, info.st_ino)

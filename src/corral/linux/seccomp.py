@@ -9,7 +9,7 @@ Source: runtime-spec config-linux.md#seccomp, seccomp(2).
 from __future__ import annotations
 
 import errno
-import os
+import posix
 
 from corral.errors import InvalidArgument, Unsupported
 from corral.linux import libseccomp, seccomp_cache
@@ -115,7 +115,7 @@ def _cache_key(seccomp: Mapping[str, object], library: str, fail_unknown: bool) 
     parts = [seccomp.get(field) for field in fields]
     identity = libseccomp.library_identity(library)
     # libseccomp asks the kernel which actions it has.
-    kernel = os.uname()
+    kernel = posix.uname()
     text = repr((_FORMAT, kernel.machine, kernel.release, identity, fail_unknown, parts))
     return seccomp_cache.sha256(text.encode("utf-8", "surrogatepass"))
 

@@ -7,9 +7,10 @@ file of ours that nobody else may write, in a directory of ours that nobody else
 
 from __future__ import annotations
 
-import os
-import struct
+import _struct as struct
+import posix
 
+from corral.linux import paths
 from corral.linux.bpf_classic import INSN_SIZE, MAX_INSNS, structure_problem
 
 TYPE_CHECKING = False
@@ -35,38 +36,38 @@ def sha256(data: bytes) -> bytes:
     return digest
 
 
-def _is_ours(info: os.stat_result, kind: int) -> bool:
-    return info.st_mode & 0o170000 == kind and info.st_uid == os.geteuid() and not info.st_mode & _FOREIGN_WRITE
+def _is_ours(info: posix.stat_result, kind: int) -> bool:
+    return info.st_mode & 0o170000 == kind and info.st_uid == posix.geteuid() and not info.st_mode & _FOREIGN_WRITE
 
 
 def _open_directory(path: str) -> int:
     """A descriptor, or -1 if it cannot be had or trusted."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
     except OSError:
         return -1
-    if _is_ours(os.fstat(fd), 0o040000):
+    if _is_ours(posix.fstat(fd), 0o040000):
         return fd
-    os.close(fd)
+    posix.close(fd)
     return -1
 
 
 def _read_file(directory: int, name: str) -> bytes:
     """The content of a trustworthy file, empty for any other. Never blocks: a FIFO is not a regular file."""
     try:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-        fd = os.open(name, flags, dir_fd=directory)
+        flags = posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_NONBLOCK | posix.O_NOCTTY | posix.O_CLOEXEC
+        fd = posix.open(name, flags, dir_fd=directory)
     except OSError:
         return b""
     try:
-        info = os.fstat(fd)
+        info = posix.fstat(fd)
         if not _is_ours(info, 0o100000) or not _HEADER < info.st_size <= _MAX_FILE:
             return b""
-        return os.read(fd, _MAX_FILE + 1)
+        return posix.read(fd, _MAX_FILE + 1)
     except OSError:
         return b""
     finally:
-        os.close(fd)
+        posix.close(fd)
 
 
 def _decode(data: bytes, key: bytes) -> tuple[bytes, tuple[str, ...]] | None:
@@ -91,7 +92,7 @@ def load(directory: str, key: bytes) -> tuple[bytes, tuple[str, ...]] | None:
     try:
         data = _read_file(fd, key.hex())
     finally:
-        os.close(fd)
+        posix.close(fd)
     return _decode(data, key) if data else None
 
 
@@ -104,9 +105,9 @@ def store(directory: str, key: bytes, program: bytes, warnings: tuple[str, ...])
     if len(text) > _MAX_WARNINGS:
         return "too many warnings"
     body = struct.pack("=I", len(text)) + text + program
-    temporary = f".{key.hex()}.{os.getpid()}"
+    temporary = f".{key.hex()}.{posix.getpid()}"
     try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        paths.make_directories(directory, 0o700)
         fd = _open_directory(directory)
         if fd < 0:
             return f"{directory} is not a directory that only we may write"
@@ -114,27 +115,27 @@ def store(directory: str, key: bytes, program: bytes, warnings: tuple[str, ...])
         return str(exc)
     try:
         _write_file(fd, temporary, _MAGIC + key + sha256(body) + body)
-        os.rename(temporary, key.hex(), src_dir_fd=fd, dst_dir_fd=fd)
+        posix.rename(temporary, key.hex(), src_dir_fd=fd, dst_dir_fd=fd)
     except OSError as exc:
         try:
-            os.unlink(temporary, dir_fd=fd)
+            posix.unlink(temporary, dir_fd=fd)
         except OSError:
             pass
         return str(exc)
     finally:
-        os.close(fd)
+        posix.close(fd)
     return ""
 
 
 def _write_file(directory: int, name: str, data: bytes) -> None:
     try:
-        os.unlink(name, dir_fd=directory)  # of a process that had our pid and died
+        posix.unlink(name, dir_fd=directory)  # of a process that had our pid and died
     except FileNotFoundError:
         pass
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(name, flags, 0o600, dir_fd=directory)
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+    fd = posix.open(name, flags, 0o600, dir_fd=directory)
     try:
         while data:
-            data = data[os.write(fd, data) :]
+            data = data[posix.write(fd, data) :]
     finally:
-        os.close(fd)
+        posix.close(fd)

@@ -8,9 +8,11 @@ Source: unix(7), cmsg(3).
 from __future__ import annotations
 
 import _socket
+import _struct as struct
 import errno
-import os
-import struct
+import posix
+
+from corral.linux import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,9 +46,9 @@ def _bound(path: str, act: str) -> Socket:
     directory = -1
     try:
         address = path
-        if len(os.fsencode(path)) > _MAX_PATH:
-            parent, name = os.path.split(path)
-            directory = os.open(parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        if len(path.encode("utf-8", "surrogateescape")) > _MAX_PATH:
+            parent, name = paths.split(path)
+            directory = posix.open(parent, posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
             address = f"/proc/self/fd/{directory}/{name}"
         if act == "bind":
             sock.bind(address)
@@ -58,7 +60,7 @@ def _bound(path: str, act: str) -> Socket:
         raise OSError(exc.errno or errno.ENAMETOOLONG, exc.strerror or str(exc), path) from exc
     finally:
         if directory >= 0:
-            os.close(directory)
+            posix.close(directory)
     return sock
 
 
@@ -72,11 +74,11 @@ def listen(path: str, *, backlog: int = 64) -> Socket:
 
     The umask is the process's: do not call this where other threads make files.
     """
-    umask = os.umask(0o177)
+    umask = posix.umask(0o177)
     try:
         sock = _bound(path, "bind")
     finally:
-        os.umask(umask)
+        posix.umask(umask)
     try:
         sock.listen(backlog)
     except OSError as exc:
@@ -119,7 +121,7 @@ def recv_fds(sock: Socket, max_bytes: int, max_fds: int = MAX_FDS) -> tuple[byte
     # CMSG_SPACE rounds up, so one descriptor more than asked for may have fitted.
     if flags & (_socket.MSG_TRUNC | _socket.MSG_CTRUNC) or len(received) > max_fds:
         for fd in received:
-            os.close(fd)
+            posix.close(fd)
         raise OSError(errno.EMSGSIZE, f"message exceeds {max_bytes} bytes or {max_fds} descriptors")
     return data, received
 

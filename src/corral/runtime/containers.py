@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import posix
+import os
 
 from corral.cgroup.group import Group, open_group
 from corral.cgroup.member import Member

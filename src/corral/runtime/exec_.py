@@ -5,9 +5,8 @@ Source: runc-exec(8) for the flags; runtime-spec config.md "Process" and execCPU
 
 from __future__ import annotations
 
-import posix
-
 from corral.errors import CorralError, FailedPrecondition, InvalidArgument, NotFound
+from corral.linux import paths
 from corral.oci.json import loads
 from corral.oci.names import NAMESPACES
 from corral.oci.validate import normalize, to_error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posix
 
 from corral.cgroup.layout import Layout, parse_layout, read_controllers
+from corral.linux import paths
 from corral.linux.caps import last_cap
 from corral.linux.idmap import is_initial_map, read_map
 from corral.linux.procfs import read_capabilities

@@ -8,6 +8,7 @@ from __future__ import annotations
 import posix
 
 from corral.errors import Unsupported
+from corral.linux import paths
 from corral.linux.idmap import format_map
 from corral.oci.mount_options import (
     MOUNT_ATTR_NOATIME,
@@ -320,6 +321,8 @@ def _labelled(job: Job, kind: str, data: str) -> str:
 def _compile_cgroup(job: Job, pointer: str, mount: Mount, options: MountOptions) -> None:
     """A view of the container's own groups: fresh mounts in a cgroup namespace, else binds of its directories."""
     layout = job.host.layout
+    if job.options.cgroup_writable:
+        options.flags &= ~MS_RDONLY
     if mount.get("type") == "cgroup2" or layout.mode == "v2":
         _mount_hierarchy(job, pointer, 2, _target(mount), options, mount_point="")
         return

@@ -5,10 +5,10 @@ All that is impure about ``create`` and ``run`` in the planner stands here; what
 
 from __future__ import annotations
 
-import os
 import time
 
 from corral.errors import CorralError, InvalidArgument, NotFound
+from corral.linux import paths
 from corral.oci.json import dumps, loads
 from corral.oci.validate import normalize, to_error, validate
 from corral.runtime.create import compile_create
@@ -44,7 +44,7 @@ class Surroundings:
 
     def absolute(self, path: str) -> str:
         """``path`` from the caller's working directory, normalised as text."""
-        return os.path.normpath(os.path.join(self.cwd, path)) if path else ""
+        return paths.normpath(paths.join(self.cwd, path)) if path else ""
 
 
 class Prepared:
@@ -75,7 +75,7 @@ def prepare(line: CommandLine, around: Surroundings) -> Prepared:
     files["config.json"] = raw
     files["state.json"] = dumps(state).encode()
     plan_bytes = encode(job.plan)
-    reservation = reserve(os.path.dirname(job.record), job.container_id, files)
+    reservation = reserve(paths.dirname(job.record), job.container_id, files)
     return Prepared(job, plan_bytes, reservation, state)
 
 
@@ -105,7 +105,7 @@ def compile_job(line: CommandLine, around: Surroundings, spec: Spec, container_i
         read_host(around.pid),
         container_id=container_id,
         bundle=bundle,
-        rootfs=os.path.realpath(os.path.join(bundle, spec["root"]["path"])),
+        rootfs=paths.realpath(paths.join(bundle, spec["root"]["path"])),
         record=f"{state_root(line, around)}/{container_id}",
         options=_options(line, around),
     )
@@ -160,9 +160,9 @@ def read_config(line: CommandLine, around: Surroundings) -> bytes:
 
 
 def _check_rootfs(job: Job) -> None:
-    if os.path.isdir(job.rootfs):
+    if paths.isdir(job.rootfs):
         return
-    cause = "not a directory" if os.path.exists(job.rootfs) else "no such file or directory"
+    cause = "not a directory" if paths.exists(job.rootfs) else "no such file or directory"
     job.problem(
         NotFound(
             f"open the rootfs {job.rootfs}: {cause}",
@@ -177,6 +177,7 @@ def _options(line: CommandLine, around: Surroundings) -> Options:
     options = Options(is_create=line.command == "create")
     options.is_detached = options.is_create or line.flag("detach")
     options.keep = line.flag("keep")
+    options.cgroup_writable = line.flag("cgroup-writable")
     options.console_socket = around.absolute(line.text("console-socket"))
     options.pid_file = around.absolute(line.text("pid-file"))
     options.pidfd_socket = around.absolute(line.text("pidfd-socket"))
@@ -229,7 +230,7 @@ def _load_seccomp(job: Job, *, makes_something: bool) -> None:
     fail_unknown = job.annotations.get(FAIL_UNKNOWN_ANNOTATION, "") in ("1", "true")
     job.seccomp = compile_profile(
         seccomp,
-        cache_dir=f"{os.path.dirname(job.record)}/.seccomp" if makes_something else None,
+        cache_dir=f"{paths.dirname(job.record)}/.seccomp" if makes_something else None,
         log=job.warnings.append,
         fail_unknown=fail_unknown,
     )

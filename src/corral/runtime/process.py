@@ -6,7 +6,7 @@ Source: runtime-spec config.md "Process", "Linux Process".
 
 from __future__ import annotations
 
-import struct
+import _struct as struct
 
 from corral.errors import Unsupported
 from corral.linux.caps import mask_of

@@ -10,6 +10,7 @@ import fcntl
 import posix
 
 from corral.errors import AlreadyExists, InvalidArgument, NotFound, Unsupported
+from corral.linux import paths
 from corral.linux.procfs import read_boot_id, read_stat_or_none
 from corral.oci.json import dumps, loads
 
@@ -27,6 +28,8 @@ CREATING, CREATED, RUNNING, PAUSED, STOPPED, STALE = "creating", "created", "run
 
 def default_root() -> str:
     """The state root when ``--root`` is not given: /run/corral, or below XDG_RUNTIME_DIR for whoever is not root."""
+    import os
+
     runtime_dir = os.environ.get("XDG_RUNTIME_DIR", "")
     if runtime_dir and (posix.geteuid() != 0 or _is_in_userns()):
         return f"{runtime_dir}/corral"
@@ -75,7 +78,9 @@ def reserve(root: str, container_id: str, files: dict[str, bytes]) -> Reservatio
         for name, content in files.items():
             _write_new(directory, name, content)
         _write_new(directory, "journal", b"")
-        lock = posix.open("owner.lock", posix.O_RDWR | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600, dir_fd=directory)
+        lock = posix.open(
+            "owner.lock", posix.O_RDWR | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600, dir_fd=directory
+        )
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         final = f"{root}/{container_id}"
         try:

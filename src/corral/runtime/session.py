@@ -6,9 +6,9 @@ never acts on the host itself.
 
 from __future__ import annotations
 
+import _struct as struct
 import errno
-import os
-import struct
+import posix
 
 from corral.cgroup.writes import judge_all
 from corral.errors import AlreadyExists, CorralError, Internal
@@ -70,7 +70,7 @@ class Session:
             self._give_up(exc)
         finally:
             for fd in fds:
-                os.close(fd)
+                posix.close(fd)
 
     def _handle(self, header: tuple[int, int, int, int], body: bytes, fds: list[int]) -> None:
         kind, step, error, value = header
@@ -163,7 +163,7 @@ class Session:
         try:
             self._send(PLAN, 0, b"", (sealed, *fds))
         finally:
-            os.close(sealed)
+            posix.close(sealed)
 
     def _refuse(self, error: CorralError, command: str) -> None:
         body = "\0".join((str(error), error.hint, error.kind, error.pointer)).encode("utf-8", "surrogateescape")
@@ -214,7 +214,7 @@ class Session:
             fate, error = self._fates.get(number, ("unknown", 0))
             group["fate"] = fate
             if fate == "absent":
-                reason = os.strerror(abs(error)).lower()
+                reason = posix.strerror(abs(error)).lower()
                 group["reason"] = reason
                 absent.append(f"{group['mount_point']}{group['path']}: {reason}")
         try:
@@ -238,21 +238,21 @@ def seal(content: bytes) -> int:
     """A sealed memfd with ``content``; the descriptor is the caller's."""
     import fcntl
 
-    fd = os.memfd_create("corral-plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    fd = posix.memfd_create("corral-plan", posix.MFD_CLOEXEC | posix.MFD_ALLOW_SEALING)
     try:
         while content:
-            content = content[os.write(fd, content) :]
+            content = content[posix.write(fd, content) :]
         fcntl.fcntl(fd, 1033, 0x000F)  # F_ADD_SEALS: seal, shrink, grow, write
     except BaseException:
-        os.close(fd)
+        posix.close(fd)
         raise
     return fd
 
 
 def read_request(fd: int) -> tuple[Surroundings, list[str]]:
     """The caller's context and argv from a request memfd."""
-    size = os.fstat(fd).st_size
-    text = os.pread(fd, size, 0).decode("utf-8", "surrogateescape")
+    size = posix.fstat(fd).st_size
+    text = posix.pread(fd, size, 0).decode("utf-8", "surrogateescape")
     cwd, env, fds, argv = "/", {}, (), []
     open_fds: tuple[int, ...] = fds
     for item in text.split("\0")[:-1]:

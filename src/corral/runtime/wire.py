@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import struct
+import _struct as struct
 
 from corral.errors import InvalidArgument
 from corral.runtime.plan import Plan
@@ -79,9 +79,11 @@ def decode(raw: bytes) -> Plan:
 
     Raises: InvalidArgument when the bytes are not a plan of this version.
     """
+    from struct import error
+
     try:
         return _decode(raw)
-    except (struct.error, IndexError, KeyError, ValueError) as exc:
+    except (error, IndexError, KeyError, ValueError) as exc:
         raise InvalidArgument("decode plan: it is damaged, or was written by another version") from exc
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import posix
 import struct
 import threading
 from pathlib import Path
@@ -261,7 +262,7 @@ def test_default_root_is_the_users_own(
 ) -> None:
     """XDG_RUNTIME_DIR counts for whoever is not root of the host."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", runtime_dir)
-    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setattr(posix, "geteuid", lambda: uid)
     monkeypatch.setattr(records, "_is_in_userns", lambda: in_userns)
 
     assert root == default_root()
