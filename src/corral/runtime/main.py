@@ -33,6 +33,7 @@ _MODULES = {
     "ps": "ps",
     "resume": "pause",
     "spec": "spec",
+    "state": "state",
     "update": "update",
 }
 

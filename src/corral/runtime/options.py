@@ -103,7 +103,7 @@ COMMAND_FLAGS: dict[str, dict[str, str]] = {
     "run": {**_CREATE, "detach": FLAG, "keep": FLAG, "no-subreaper": FLAG},
     "spec": {"bundle": VALUE, "rootless": FLAG},
     "start": {},
-    "state": {},
+    "state": {"effective": FLAG, "json": FLAG},
     "update": _UPDATE,
 }
 

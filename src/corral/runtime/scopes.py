@@ -6,6 +6,7 @@ Imported only where the systemd driver is asked for: nothing of it is on the cgr
 from __future__ import annotations
 
 from corral.cgroup.devices import allowed_devices
+from corral.cgroup.limits import compile_limits
 from corral.cgroup.slices import place_unit
 from corral.cgroup.systemd_bus import is_systemd_running, system_manager, user_manager
 from corral.cgroup.systemd_properties import device_properties, limit_properties, unit_properties
@@ -15,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from corral.cgroup.layout import Layout
     from corral.cgroup.location import SystemdLocation
     from corral.cgroup.slices import UnitPlace
     from corral.cgroup.systemd_bus import Manager
@@ -55,6 +57,24 @@ class Scope:
                     hint="a slice of another type, or a unit of the same name, changes its place",
                     phase="cgroup",
                 )
+
+    def to_record(self) -> dict[str, object]:
+        """For state.json: which unit it is, and whose manager runs it."""
+        return {"unit": self.place.unit, "isUser": self.is_user}
+
+
+def update_scope(
+    record: Mapping[str, object], resources: Mapping[str, object], layout: Layout, environ: Mapping[str, str]
+) -> None:
+    """Tell systemd of limits that were changed in the files, so that its next reload keeps them.
+
+    Raises: as ``corral.cgroup.systemd_bus``; the files have the new limits by then.
+    """
+    properties = limit_properties(compile_limits(resources, layout).writes, layout)
+    if not properties:
+        return
+    with user_manager(environ) if record["isUser"] else system_manager() as manager:
+        manager.set_unit_properties(str(record["unit"]), properties, deadline_s=DEADLINE_S)
 
 
 def place_scope(job: Job, location: SystemdLocation, environ: Mapping[str, str]) -> Scope:

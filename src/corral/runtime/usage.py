@@ -54,6 +54,7 @@ _FLAG_TEXTS: dict[str, str] = {
     "cwd": "working directory in the container",
     "debug": "print debug messages too",
     "detach": "return when the process has started",
+    "effective": "print the limits: asked for, in the kernel, and what really binds",
     "env": "environment NAME=VALUE, may be repeated",
     "force": "kill it first; an unknown id is no error",
     "format": "table or json",

@@ -90,6 +90,10 @@ def _update(record: Record, asked: Resources) -> None:
         apply_change(group, change)
     record.state["resources"] = wanted
     record.save_state()
+    if record.state.get("scope"):
+        from corral.runtime.scopes import update_scope
+
+        update_scope(record.state["scope"], wanted, change.layout, dict(os.environ))
 
 
 def requested(line: CommandLine) -> Resources:
