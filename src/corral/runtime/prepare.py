@@ -272,4 +272,5 @@ def _state(job: Job, created: str) -> dict[str, object]:
         "cgroups": job.groups.records(),
         "cgroupAbsences": job.groups.absences,
         "freezer": frozen_at,
+        "scope": job.groups.scope.to_record() if job.groups.scope is not None else None,
     }
