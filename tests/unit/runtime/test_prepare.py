@@ -47,6 +47,7 @@ def test_record_holds_all_that_later_commands_need(tmp_path: Path) -> None:
         "annotations": {"a": "b"},
         "cgroupAbsences": [],
         "freezer": [2, "/sys/fs/cgroup/caller/c1"],
+        "scope": None,
     } == {key: state[key] for key in state if key not in ("created", "owner", "cgroups")}
     assert ["intended"] == [group["fate"] for group in state["cgroups"]]
     assert (bundle / "config.json").read_bytes() == (tmp_path / "root" / "c1" / "config.json").read_bytes()

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 def run(line: CommandLine) -> int:
     """Print the limits of a container, as a table or as JSON."""
     if not line.flag("effective"):
+        # The front could not read its arguments.
+        line.container_id()
         raise InvalidArgument("state: this needs the flag --effective here", hint="`state ID` prints the state as JSON")
     record = open_container(line)
     config = record.read_config()
