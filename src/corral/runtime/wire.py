@@ -20,22 +20,31 @@ _U64 = (1 << 64) - 1
 
 
 class _Data:
-    """The data area: each distinct string is stored once."""
+    """The data area: each distinct string is stored once. ``texts``: string -> its word, offset and length in one."""
 
-    __slots__ = ("chunks", "known", "length")
+    __slots__ = ("chunks", "known", "length", "texts")
 
     def __init__(self) -> None:
         self.chunks: list[bytes] = [b"\0"]
         self.known: dict[bytes, int] = {b"": 0}
+        self.texts: dict[str, int] = {"": 0}
         self.length = 1
 
     def put(self, value: bytes) -> int:
+        """The word for a blob."""
         offset = self.known.get(value)
         if offset is None:
             offset = self.known[value] = self.length
             self.chunks.append(value + b"\0")
             self.length += len(value) + 1
-        return offset
+        return offset | len(value) << 32
+
+    def put_text(self, text: str, what: str) -> int:
+        """The word for a string."""
+        word = self.texts.get(text)
+        if word is None:
+            word = self.texts[text] = self.put(_bytes(text, what))
+        return word
 
 
 def _bytes(text: str, what: str) -> bytes:
@@ -46,28 +55,28 @@ def _bytes(text: str, what: str) -> bytes:
 
 
 def _argument(data: _Data, kind: str, value: Argument, op: str) -> int:
-    if isinstance(value, int):
-        return value & _U64
     if kind == "v":
-        raw = b"".join(_bytes(item, op) + b"\0" for item in value if isinstance(item, str))
-    elif isinstance(value, str):
-        raw = _bytes(value, op)
-    else:
-        raw = bytes(value) if isinstance(value, bytes) else b""
-    return data.put(raw) | len(raw) << 32
+        assert not isinstance(value, (int, bytes))
+        return data.put(b"".join(_bytes(item, op) + b"\0" for item in value))
+    if isinstance(value, str):
+        return data.put_text(value, op)
+    return data.put(value if isinstance(value, bytes) else b"")
 
 
 def encode(plan: Plan) -> bytes:
     """The plan as the executor reads it. Raises: InvalidArgument for a string with a NUL character."""
     data = _Data()
-    out: list[bytes] = []
+    # A step's head has the size of an argument, so all steps together are one row of 64-bit words.
+    words: list[int] = []
+    append, put_text = words.append, data.put_text
     for step in plan.steps:
-        number, signature, _ = STEPS[step.op]
-        pointer = data.put(_bytes(step.pointer, "pointer"))
-        values = [_argument(data, kind, value, step.op) for kind, value in zip(signature, step.args, strict=True)]
-        out.append(_STEP.pack(number, step.actor, step.flags, pointer))
-        out.append(struct.pack(f"<{len(values)}Q", *values))
-    steps = b"".join(out)
+        op = step.op
+        number, signature, _ = STEPS[op]
+        pointer = put_text(step.pointer, "pointer") & 0xFFFFFFFF
+        append(number | step.actor << 16 | step.flags << 24 | pointer << 32)
+        for kind, value in zip(signature, step.args, strict=True):
+            append(value & _U64 if isinstance(value, int) else _argument(data, kind, value, op))
+    steps = struct.pack(f"<{len(words)}Q", *words)
     header = _HEADER.pack(
         MAGIC, VERSION, 0, _HEADER.size + len(steps) + data.length, len(plan.steps), len(steps), data.length
     )
