@@ -83,8 +83,18 @@ static bool write_to_log(const char *level, const char *message, const char *hin
     return true;
 }
 
-void log_error(const char *message, const char *hint) {
+/* A message is one line, whatever file name or value it quotes: readers of stderr and --log count on it. */
+static void one_line(char *buf, size_t size, const char *text) {
+    size_t n = fmt(buf, size, "%s", text);
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)buf[i] < 32 || buf[i] == 127)
+            buf[i] = ' ';
+}
+
+void log_error(const char *said, const char *hint) {
+    static char message[4096];
     bool first = !state.written;
+    one_line(message, sizeof(message), said);
     state.written = true;
     /* Callers take --log for one document: what comes after the first error goes to stderr alone. */
     if (first && !write_to_log("error", message, hint) && state.json) {
@@ -96,7 +106,9 @@ void log_error(const char *message, const char *hint) {
         say(2, "hint: %s\n", hint);
 }
 
-void log_warning(const char *message) {
+void log_warning(const char *said) {
+    static char message[4096];
+    one_line(message, sizeof(message), said);
     if (!state.json && write_to_log("warning", message, NULL))
         return;
     say(2, "warning: %s\n", message);

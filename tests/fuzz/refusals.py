@@ -60,6 +60,12 @@ LAUNCHES: dict[str, tuple[Edit, tuple[str, ...], str, str]] = {
         "exec /no/such (config process.args[0]): stat /no/such: no such file or directory",
         PROGRAM_HINT,
     ),
+    "line-break": (
+        process(args=["/no\nsuch"]),
+        (),
+        "exec /no such (config process.args[0]): stat /no such: no such file or directory",
+        PROGRAM_HINT,
+    ),
     "missing-in-path": (
         process(args=["nosuch"]),
         (),

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 
 def report(error: CorralError, *, log: str = "", log_format: str = "text") -> None:
-    """Print an error, and write its line to the log file if there is one."""
-    sys.stderr.write(f"{error}\n")
+    """Print an error, and write its line to the log file if there is one. One line, whatever name it quotes."""
+    text = " ".join(str(error).splitlines())
+    sys.stderr.write(f"{text}\n")
     if error.hint:
         sys.stderr.write(f"hint: {error.hint}\n")
-    _write(log, log_format, "error", str(error), error.hint)
+    _write(log, log_format, "error", text, error.hint)
 
 
 def warn(text: str, *, log: str = "", log_format: str = "text") -> None:
