@@ -110,8 +110,9 @@ class Operation:
 
 def prove_usable(stage: Stage, name: str, *, may_exist: bool) -> None:
     """The same create again, at once; then the whole life of the container, and nothing left."""
-    listed = stage.run("list", "--format", "json")
-    stage.expect(listed.code == 0, f"list: {listed}")
+    if stage.world.state_names():
+        listed = stage.run("list", "--format", "json")
+        stage.expect(listed.code == 0, f"list: {listed}")
     made = stage.make_created(name)
     if made.code != 0 and may_exist:
         stage.expect("container with given ID already exists" in made.err, f"create again: {made}")
@@ -159,6 +160,8 @@ class Making(Operation):
 
     def points(self, stage: Stage) -> Iterator[Point]:
         """Every step until the command's end, every moment of the planner, every step of the undo."""
+        self.play(stage, TRACE)
+        # Once more: the first may have filled a cache, which takes moments of its own.
         self.play(stage, TRACE)
         trace = stage.world.trace()
         steps = read_steps(trace["plan"])
@@ -244,7 +247,9 @@ class Starting(Operation):
     def play(self, stage: Stage, point: Point) -> Outcome:
         """Create and start it; afterwards it runs, has ended, or can be started again."""
         name = stage.world.new_id()
-        stage.configure(name, LONG if point.victim == "front" else None)
+        # With a notify socket, start waits until the program is ready or has ended.
+        ends = point.victim != "front" or bool(stage.scene.env)
+        stage.configure(name, None if ends else LONG)
         at_create = point if point.victim in ("init", "") else None
         made = stage.run("create", *stage.flags(), name, point=at_create)
         stage.expect(made.code == 0, f"create: {made}")
@@ -253,7 +258,7 @@ class Starting(Operation):
         status = stage.world.status(name)
         if point.kills_front:
             stage.expect(outcome.code == -9, "the front was to be killed")
-            stage.expect(status in ("created", "running"), f"it is {status!r}")
+            stage.expect(status in ("created", "running") or (ends and status == "stopped"), f"it is {status!r}")
             if status == "created":
                 again = stage.run("start", name)
                 stage.expect(again.code == 0, f"start again: {again}")
@@ -297,6 +302,44 @@ class Executing(Operation):
         stage.expect(stage.world.status(name) == "running", "the container does not run any more")
         again = stage.run("exec", name, "/bin/true")
         stage.expect(again.code == 0, f"exec again: {again}")
+        prove_removable(stage, name)
+        return outcome
+
+
+class Mounting(Operation):
+    """mounts add: into a running container."""
+
+    name = "mounts-add"
+
+    def _file(self, stage: Stage) -> str:
+        path = stage.world.path / "mounts.json"
+        path.write_text(json.dumps([{"destination": "/var", "type": "tmpfs", "source": "tmpfs"}]))
+        return str(path)
+
+    def points(self, stage: Stage) -> Iterator[Point]:
+        """Every step of the plan and every moment of the planner."""
+        self.play(stage, TRACE)
+        trace = stage.world.trace()
+        yield from step_points(read_steps(trace["plan"]))
+        yield from planner_points(trace["moments"])
+
+    def play(self, stage: Stage, point: Point) -> Outcome:
+        """Whatever becomes of it, the container runs on, the same works again, and what was mounted can be removed."""
+        name = stage.world.new_id()
+        stage.make_running(name)
+        outcome = stage.run("mounts", "add", name, self._file(stage), point=point)
+        check_words(stage, outcome)
+        if point.kills_front:
+            stage.expect(outcome.code == -9, "the front was to be killed")
+        elif point.victim == "front" and point.action == "errno" and not point.is_optional:
+            stage.expect(outcome.code > 0, "was to be refused")
+        elif point.action == "none" or point.is_first_planner:
+            stage.expect(outcome.code == 0, "was to succeed")
+        stage.problems += stage.world.settle(expected=1)
+        stage.expect(stage.world.status(name) == "running", "the container does not run any more")
+        for verb in ("add", "remove"):
+            again = stage.run("mounts", verb, name, self._file(stage))
+            stage.expect(again.code == 0, f"{verb}: {again}")
         prove_removable(stage, name)
         return outcome
 

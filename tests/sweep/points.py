@@ -12,6 +12,8 @@ ACTORS = ("front", "stage", "init")
 # The front stands at these steps too, though they carry the other party's name.
 MEETINGS = frozenset(("SYNC", "PASS_FD", "TAKE_FD", "FORK"))
 OPTIONAL = 1
+# Steps and messages that only their process keeps in mind: naming a cgroup, the planner's note of what became of it.
+SILENT = frozenset(("CG_DEFINE", "message 33"))
 EIO = 5
 
 
@@ -54,7 +56,7 @@ def step_points(
     points = []
     for who in actors:
         mine = [index for index, step in enumerate(steps) if _stands_at(who, step[0], step[1])]
-        for index in mine:
+        for index in _without_repetition(mine, [step[1] for step in steps]):
             _, op, flags, _ = steps[index]
             behind = ("after:kill", f"after:errno={EIO}") if index == mine[-1] else ()
             for what in ("kill", f"errno={EIO}", *behind):
@@ -75,6 +77,17 @@ def step_points(
                     )
                 )
     return points
+
+
+def _without_repetition(indexes: list[int], names: list[str]) -> list[int]:
+    """Of several steps in a row that change nothing outside their process, the first and the last will do."""
+    return [
+        index
+        for place, index in enumerate(indexes)
+        if names[index] not in SILENT
+        or place in (0, len(indexes) - 1)
+        or not names[indexes[place - 1]] == names[index] == names[indexes[place + 1]]
+    ]
 
 
 def _stands_at(who: int, actor: int, op: str) -> bool:
@@ -104,7 +117,10 @@ def planner_points(moments: Sequence[str]) -> list[Point]:
     """At each moment: SIGKILL of every planner, of the first, of a resident one, of the front; EIO of the call."""
     points = []
     answered = moments.index("socket.sendmsg") + 1
-    for number, moment in enumerate(moments, 1):
+    # After a message is before the next moment, so only the last one has a point of its own.
+    told = [at for at, moment in enumerate(moments) if not moment.startswith("after") or at == len(moments) - 1]
+    for at in _without_repetition(told, list(moments)):
+        number, moment = at + 1, moments[at]
         early = number <= answered
         for times in ("", " once"):
             fault = f"kill {number}{times}"

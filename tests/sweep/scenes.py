@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance import spec as specs
+from probes import lacking
 from sweep.world import World
 
 Spec = specs.Spec
@@ -27,6 +28,7 @@ class Scene:
     sockets: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
     is_rootless: bool = False
+    env: tuple[tuple[str, str], ...] = ()
 
 
 def _plain(spec: Spec, path: Path) -> None:
@@ -44,8 +46,9 @@ def _user(spec: Spec, path: Path) -> None:
     specs.map_ids(spec, 100000)
     (path / "mapped").mkdir(exist_ok=True)
     ids = [{"containerID": 0, "hostID": 100000, "size": 65536}]
-    specs.add_bind(spec, str(path / "mapped"), "/mnt") | {"uidMappings": ids, "gidMappings": ids}
-    spec["mounts"][-1] |= {"uidMappings": ids, "gidMappings": ids}
+    mount = specs.add_bind(spec, str(path / "mapped"), "/mnt")
+    mount |= {"uidMappings": ids, "gidMappings": ids}
+    specs.add_bind(spec, str(path / "mapped"), "/home", "ro")
 
 
 def _console(spec: Spec, path: Path) -> None:
@@ -86,9 +89,17 @@ def _settings(spec: Spec, path: Path) -> None:
             "syscalls": [{"names": ["swapon"], "action": "SCMP_ACT_NOTIFY"}],
         },
     }
+    # Unknown, so it is ignored with a warning, as the specification says.
+    spec["process"]["capabilities"]["bounding"].append("CAP_UNKNOWN")
+    if not lacking("memory-policy"):
+        spec["linux"]["memoryPolicy"] = {"mode": "MPOL_PREFERRED", "nodes": "0"}
     specs.add_mount(spec, "/run", "tmpfs", "tmpfs", "tmpcopyup", "size=65536")
     specs.add_mount(spec, "/sys", "sysfs", "sysfs", "ro")
     specs.add_mount(spec, "/sys/fs/cgroup", "cgroup", "cgroup", "ro")
+
+
+def _notify(spec: Spec, path: Path) -> None:
+    spec["linux"].pop("resources", None)
 
 
 def _nothing(spec: Spec, path: Path) -> None:
@@ -105,6 +116,7 @@ SCENES = {
         Scene("console", _console, ("--console-socket", "{path}/console.sock"), sockets=("console.sock",)),
         Scene("joined", _joined, namespaces=("network", "ipc")),
         Scene("settings", _settings, ("--pidfd-socket", "{path}/pidfd.sock"), sockets=("pidfd.sock", "seccomp.sock")),
+        Scene("notify", _notify, sockets=("ready.dgram",), env=(("NOTIFY_SOCKET", "{path}/ready.dgram"),)),
         Scene("disabled", _nothing, global_args=("--cgroup-manager", "disabled")),
         Scene("rootless", _nothing, is_rootless=True),
     )
@@ -131,11 +143,13 @@ class Listeners:
     def __init__(self, world: World, scene: Scene) -> None:
         self.sockets: list[socket.socket] = []
         for name in scene.sockets:
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            is_datagram = name.endswith(".dgram")
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM if is_datagram else socket.SOCK_STREAM)
             path = world.path / name
             path.unlink(missing_ok=True)
             listener.bind(str(path))
-            listener.listen(64)
+            if not is_datagram:
+                listener.listen(64)
             listener.setblocking(False)
             self.sockets.append(listener)
 
@@ -143,6 +157,8 @@ class Listeners:
         """Take and close all that came; descriptors that were sent go with it."""
         for listener in self.sockets:
             with contextlib.suppress(BlockingIOError):
+                while listener.type == socket.SOCK_DGRAM:
+                    listener.recv(4096)
                 while True:
                     listener.accept()[0].close()
 

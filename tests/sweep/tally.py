@@ -8,7 +8,9 @@ from functools import cache
 from pathlib import Path
 
 COUNTS: dict[str, tuple[int, int]] = {}
+# Kinds of step that were hit, and that could be hit by the points that are known.
 OPS: set[str] = set()
+KNOWN_OPS: set[str] = set()
 
 
 def wanted() -> str:
