@@ -37,6 +37,9 @@ _MODULES = {
     "update": "update",
 }
 
+# Commands that are the front's, save for what this flag asks for.
+_ONLY_WITH = {"delete": "regex", "state": "effective"}
+
 
 def main(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
@@ -88,7 +91,8 @@ def _dispatch(line: CommandLine) -> int:
 
         sys.stdout.write(usage(line.command))
         return 0
-    if line.command not in _MODULES or (line.command == "delete" and not line.flag("regex")):
+    needed = _ONLY_WITH.get(line.command)
+    if line.command not in _MODULES or (needed and not line.flag(needed)):
         _refuse_arguments(line)
     from importlib import import_module
 
