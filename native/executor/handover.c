@@ -71,6 +71,13 @@ int step_front_mode(struct context *c, const struct step *s) {
     if (s->arg[1].num > 1024)
         return detail(c, -EINVAL, "%llu descriptors to keep", (unsigned long long)s->arg[1].num);
     c->preserve_fds = (unsigned)s->arg[1].num;
+    /* What the caller handed down is inheritable, and all of ours is close-on-exec: one of ours in the container would
+     * be a door to the host (CVE-2024-21626). */
+    for (int fd = 3; fd < 3 + (int)c->preserve_fds; fd++) {
+        int flags = fcntl(fd, F_GETFD);
+        if (flags < 0 || flags & FD_CLOEXEC)
+            return detail(c, -EBADF, "keep descriptor %d, which the caller did not pass", fd);
+    }
     return 0;
 }
 
@@ -201,7 +208,7 @@ int step_pid_file(struct context *c, const struct step *s) {
     size_t n = fmt(text, sizeof(text), "%d", c->init_pid);
     fmt(scratch, sizeof(scratch), "%.*s.%s.%d", folder, path, path + folder, sys_getpid());
     int r = write_file_at(AT_FDCWD, scratch, O_CREAT | O_EXCL | O_NOFOLLOW, text, n);
-    if (r == 0 && chmod(scratch, 0644) == 0 && rename(scratch, path) < 0)
+    if (r == 0 && (chmod(scratch, 0644) < 0 || rename(scratch, path) < 0))
         r = -errno;
     if (r < 0)
         (void)unlink(scratch);

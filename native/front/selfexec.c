@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include "front/front.h"
 
@@ -12,8 +13,9 @@ extern char **environ;
 /* Marks the second start and carries the path of the first one's file. */
 #define MARK "CORRAL_SELF"
 
-#ifndef F_ADD_SEALS
+#ifndef F_GET_SEALS
 #define F_ADD_SEALS 1033
+#define F_GET_SEALS 1034
 #define F_SEAL_SEAL 1
 #define F_SEAL_SHRINK 2
 #define F_SEAL_GROW 4
@@ -75,6 +77,15 @@ static int make_unlinked_copy(const char *root, int from) {
     return open_at(AT_FDCWD, path, O_RDONLY, 0);
 }
 
+/* The mark is only an environment variable, which a caller may have inherited from anywhere; what counts is the file
+ * that runs: sealed, without a name, or on a read-only mount. */
+static bool is_copy(int own) {
+    struct stat st;
+    struct statvfs fs;
+    int seals = fcntl(own, F_GET_SEALS);
+    return (seals >= 0 && seals & F_SEAL_WRITE) || (fstat(own, &st) == 0 && st.st_nlink == 0) || (fstatvfs(own, &fs) == 0 && fs.f_flag & ST_RDONLY);
+}
+
 static void exec_copy(int fd, char **argv) {
     syscall(SYS_execveat, fd, "", argv, environ, AT_EMPTY_PATH);
     close(fd);
@@ -84,15 +95,15 @@ static void exec_copy(int fd, char **argv) {
 int become_copy(const struct invocation *inv) {
     static char mark[PATH_MAX + sizeof(MARK) + 1];
     char text[PATH_MAX + 128];
-    if (getenv(MARK)) {
-        fmt(self, sizeof(self), "%s", getenv(MARK));
-        return unsetenv(MARK);
-    }
     cleanup_fd int own = open_at(AT_FDCWD, "/proc/self/exe", O_RDONLY, 0);
     if (own < 0) {
         fmt(text, sizeof(text), "open '/proc/self/exe': %s", error_text(own));
         log_error(text, "/proc is needed to run containers");
         return own;
+    }
+    if (getenv(MARK) && is_copy(own)) {
+        fmt(self, sizeof(self), "%s", getenv(MARK));
+        return unsetenv(MARK);
     }
     fmt(mark, sizeof(mark), MARK "=%s", self);
     putenv(mark);

@@ -65,8 +65,8 @@ def prepare_exec(line: CommandLine, around: Surroundings) -> Plan:
     options.pid_file = around.absolute(line.text("pid-file"))
     options.pidfd_socket = around.absolute(line.text("pidfd-socket"))
     options.no_subreaper = line.flag("no-subreaper")
-    options.preserve_fds = preserved_fds(line, around)
     options.listen_fds = listen_fds(around)
+    options.preserve_fds = preserved_fds(line, around, options.listen_fds)
     job = Exec(record, spec, process, host=read_host(around.pid), options=options, line=line)
     job.warnings = warnings
     return compile_exec(job)

@@ -5,6 +5,7 @@ All that is impure about ``create`` and ``run`` in the planner stands here; what
 
 from __future__ import annotations
 
+import posix
 import time
 
 from corral.errors import CorralError, InvalidArgument, NotFound
@@ -184,28 +185,46 @@ def _options(line: CommandLine, around: Surroundings) -> Options:
     options.no_pivot = line.flag("no-pivot")
     options.no_new_keyring = line.flag("no-new-keyring")
     options.no_subreaper = line.flag("no-subreaper")
-    options.preserve_fds = preserved_fds(line, around)
     options.listen_fds = listen_fds(around)
+    options.preserve_fds = preserved_fds(line, around, options.listen_fds)
     options.notify_socket = around.env.get("NOTIFY_SOCKET", "")
     return options
 
 
-def preserved_fds(line: CommandLine, around: Surroundings) -> int:
-    """The number given by --preserve-fds. Raises: InvalidArgument if one of them is not open."""
+MAX_PRESERVED = 1024
+
+
+def preserved_fds(line: CommandLine, around: Surroundings, listening: int) -> int:
+    """The number given by --preserve-fds, counted after ``listening`` sockets. Raises: InvalidArgument.
+
+    Each must be open: a number that is free now would be one of the front's own descriptors later (CVE-2024-21626).
+    """
     number = line.number("preserve-fds")
-    for fd in range(3, 3 + number):
+    if not 0 <= number <= MAX_PRESERVED:
+        raise InvalidArgument(f"preserve {number} descriptors: not between 0 and {MAX_PRESERVED}")
+    first = 3 + listening
+    for fd in range(first, first + number):
         if fd not in around.open_fds:
             raise InvalidArgument(
                 f"preserve {number} descriptors: descriptor {fd} is not open",
-                hint=f"--preserve-fds {number} passes descriptors 3 to {2 + number}",
+                hint=f"--preserve-fds {number} passes descriptors {first} to {first + number - 1}",
             )
     return number
 
 
 def listen_fds(around: Surroundings) -> int:
-    """LISTEN_FDS of the caller (sd_listen_fds(3)); 0 without."""
+    """LISTEN_FDS of the caller (sd_listen_fds(3)); 0 without, or if it was left behind by somebody else.
+
+    That it was is told by a LISTEN_PID which is not the front's, or by sockets that are not there.
+    """
     text = around.env.get("LISTEN_FDS", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 0
+    if not (text.isascii() and text.isdigit() and len(text) < 5):
+        return 0
+    front = posix.getppid() if around.pid == "self" else around.pid
+    if around.env.get("LISTEN_PID", str(front)) != str(front):
+        return 0
+    number = int(text)
+    return number if all(fd in around.open_fds for fd in range(3, 3 + number)) else 0
 
 
 def _add_notify_mount(job: Job) -> None:

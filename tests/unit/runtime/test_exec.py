@@ -13,6 +13,7 @@ from corral.errors import CorralError
 from corral.runtime import exec_
 from corral.runtime.exec_ import prepare_exec
 from corral.runtime.options import parse
+from corral.runtime.prepare import Surroundings
 from corral.runtime.plan import Plan
 from unit.runtime.bundles import around
 from unit.runtime.jobs import HOSTS, config, namespaces, ops
@@ -136,7 +137,8 @@ def test_user_namespace_is_entered_as_its_root(folder: Path) -> None:
 
 def test_listen_fds_go_into_the_environment(folder: Path) -> None:
     """sd_listen_fds(3), for an exec'd program too."""
-    plan = plan_of(folder, "c1", "sh", LISTEN_FDS="2")
+    line = parse(["--root", str(folder), "exec", "c1", "sh"])
+    plan = prepare_exec(line, Surroundings(str(folder), {"LISTEN_FDS": "2"}, (3, 4)))
 
     assert ["LISTEN_FDS=2", "LISTEN_PID=1"] == args_of(plan, "EXEC")[1][-2:]
     assert [2] == args_of(plan, "PREPARE_FDS")

@@ -160,10 +160,40 @@ def test_descriptor_to_preserve_must_be_open(tmp_path: Path) -> None:
     assert 2 == job.options.preserve_fds
 
 
-@pytest.mark.parametrize(("text", "number"), [("3", 3), ("", 0), ("x", 0), ("-1", 0), ("99999", 0)])
-def test_listen_fds_count_only_as_a_number(tmp_path: Path, text: str, number: int) -> None:
-    """The environment is anybody's; what is no count is none."""
-    assert number == prepare.listen_fds(around(tmp_path, LISTEN_FDS=text))
+@pytest.mark.parametrize("number", ["-1", "1025"])
+def test_number_of_descriptors_to_preserve_has_bounds(tmp_path: Path, number: str) -> None:
+    """Said by the planner, before anything is made."""
+    make_bundle(tmp_path)
+    error = refused(tmp_path, "create", "--bundle", "bundle", f"--preserve-fds={number}", "c1")
+
+    assert f"preserve {number} descriptors: not between 0 and 1024" == str(error)
+
+
+def test_descriptors_to_preserve_are_counted_after_the_sockets(tmp_path: Path) -> None:
+    """As sd_listen_fds(3) has the first places."""
+    make_bundle(tmp_path)
+    line = parse(["create", "--bundle", "bundle", "--preserve-fds", "1", "c1"])
+    env = {"LISTEN_FDS": "2"}
+    with pytest.raises(CorralError) as caught:
+        load_job(line, Surroundings(str(tmp_path), env, (3, 4)))
+    job, _ = load_job(line, Surroundings(str(tmp_path), env, (3, 4, 5)))
+
+    assert "preserve 1 descriptors: descriptor 5 is not open" == str(caught.value)
+    assert (2, 1) == (job.options.listen_fds, job.options.preserve_fds)
+
+
+@pytest.mark.parametrize(("text", "number"), [("3", 3), ("", 0), ("x", 0), ("-1", 0), ("99999", 0), ("4", 0)])
+def test_listen_fds_count_only_as_a_number_of_open_ones(text: str, number: int) -> None:
+    """The environment is anybody's; what is no count, or no descriptor, is none."""
+    assert number == prepare.listen_fds(Surroundings("/", {"LISTEN_FDS": text}, (3, 4, 5)))
+
+
+@pytest.mark.parametrize(("pid", "number"), [("77", 1), ("78", 0), ("", 0)])
+def test_listen_fds_of_another_process_do_not_count(pid: str, number: int) -> None:
+    """sd_listen_fds(3): LISTEN_PID says whose they are, and a child inherits the environment all the same."""
+    env = {"LISTEN_FDS": "1", "LISTEN_PID": pid}
+
+    assert number == prepare.listen_fds(Surroundings("/", env, (3,), pid=77))
 
 
 def test_terminal_needs_somewhere_to_go(tmp_path: Path) -> None:

@@ -1,0 +1,47 @@
+"""The fixtures of the conformance suite, for attacks on corral itself: each is followed by its leak check."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conformance.conftest import _demands as _demands
+from conformance.conftest import _leak_check as _leak_check
+from conformance.conftest import bundle as bundle
+from conformance.conftest import cgroup_parent as cgroup_parent
+from conformance.conftest import directory as directory
+from conformance.conftest import identity as identity
+from conformance.conftest import runtime as runtime
+from conformance.conftest import runtime_path as runtime_path
+from conformance.conftest import template as template
+from conformance.conftest import workspace as workspace
+
+if TYPE_CHECKING:
+    from conformance.harness import Runtime
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--runtime` and `--resident`, unless another folder of the tests has done so."""
+    with contextlib.suppress(ValueError):
+        parser.addoption("--runtime", default=None, help="path of the OCI runtime to test")
+    with contextlib.suppress(ValueError):
+        parser.addoption("--resident", action="store_true", help="give each test of corral a resident planner")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers."""
+    config.addinivalue_line("markers", "cold: not with `--resident`: the case starts its own planner, or wants none")
+    config.addinivalue_line("markers", "needs(*features): features of the runtime")
+    config.addinivalue_line("markers", "host(*probes): facilities of this host")
+
+
+@pytest.fixture(autouse=True)
+def _ours(runtime: Runtime) -> None:
+    """These are about corral's own protocol, record and files."""
+    if os.geteuid() != 0:
+        pytest.skip("root is needed: the attacks are on a privileged runtime")
+    if runtime.name != "corral":
+        pytest.skip("the attacks are on corral's own parts")
