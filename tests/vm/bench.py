@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import base64
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -70,13 +71,15 @@ def run_selection(machine: Machine, selection: Selection, on_message: Callable[[
         "environment": selection.cell.environment,
         "rootless": selection.cell.is_rootless,
         "absent": selection.cell.absent,
+        "shards": selection.shards,
         "coverage": os.environ.get("CORRAL_COVERAGE") == "1",
     }
     start = time.monotonic()
     for message in machine.run_job(job, selection.limit_s):
         event = message.get("event")
         if event == "selected":
-            outcome.selected, outcome.left_out = message["count"], message["left_out"]
+            outcome.selected += message["count"]
+            outcome.left_out = message["left_out"]
         elif event == "file":
             path = folder / Path(message["name"]).name
             path.write_bytes(base64.b64decode(message["data"]))
@@ -124,12 +127,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cell", default="v2-6.1", help=names)
     parser.add_argument("--allow-skips", action="store_true", help="a skip is no failure (for peers like runc)")
     parser.add_argument("--limit", type=float, default=1800, help="seconds after which the machine is ended")
+    parser.add_argument("--shards", type=int, default=1, help="pytest processes in the machine, at most 2 are useful")
     parser.add_argument("arguments", nargs="*", metavar="-- PYTEST ARGUMENTS")
     options = parser.parse_args(arguments)
+    # A `timeout` around us sends it: leave by the same way as from an error, so that nothing stays behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     printer = Printer(is_skip_fine=options.allow_skips)
     try:
         cell = parse_cell(options.cell)
-        selection = Selection(cell, tuple(options.arguments) or ENVIRONMENT, options.limit)
+        selection = Selection(cell, tuple(options.arguments) or ENVIRONMENT, options.limit, options.shards)
         with lock(), boot(cell) as machine:
             print(f"{cell.name}: {machine.kernel.release} up after {machine.boot_s:.1f} s", flush=True)
             outcome = run_selection(machine, selection, printer.show)

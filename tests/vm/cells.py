@@ -1,4 +1,4 @@
-"""What a cell is, how it is named, and which tests run in which one. Pure data.
+"""What a cell is, how it is named, and which tests run in which one. Data only.
 
 A name is ``HIERARCHY-KERNEL[-systemd][-rootless][-userns]``: ``v2-6.1``, ``v1-5.10-systemd-rootless``.
 """
@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
 
 __all__ = ["HIERARCHIES", "Cell", "Selection", "all_selections", "default_selections", "parse_cell"]
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # Command line of the kernel for each way in which systemd mounts the hierarchies.
 HIERARCHIES = {
@@ -17,7 +20,8 @@ HIERARCHIES = {
     "hybrid": "systemd.unified_cgroup_hierarchy=0",
     "v1": "systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=1",
 }
-SERIES = ("5.10", "6.1", "6.12")
+SERIES = ("6.1", "5.10", "6.12")
+OTHERS = SERIES[1:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,8 @@ class Selection:
     cell: Cell
     arguments: tuple[str, ...]
     limit_s: float = 600
+    # Parallel pytest processes; each machine has two processors.
+    shards: int = 1
 
 
 def parse_cell(name: str) -> Cell:
@@ -101,24 +107,46 @@ def parse_cell(name: str) -> Cell:
     return Cell(hierarchy, kernel, driver, "rootless" in options, "userns" in options)
 
 
+# The machine itself is what its name says.
 ENVIRONMENT = ("tests/vm/guest/test_environment.py",)
+# What must hold in every cell: the tests that are made for machines, and those named after statements about cgroups.
+_STATEMENT_FOLDERS = ("tests/vm/guest", "tests/behaviours", "tests/root/cgroup", "tests/userns")
+_STATEMENTS = "guest or test_s0_ or test_s1_ or test_s2_"
+_SUITES = ("tests/vm/guest", "tests/behaviours", "tests/root/cgroup", "tests/userns", "tests/conformance")
+
+
+def _present(folders: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in folders if (ROOT / name).is_dir())
+
+
+def _statements(name: str) -> Selection:
+    return Selection(parse_cell(name), (*_present(_STATEMENT_FOLDERS), "-k", _STATEMENTS))
+
+
+def _everything(name: str, limit_s: float) -> Selection:
+    return Selection(parse_cell(name), _present(_SUITES), limit_s, shards=2)
 
 
 def default_selections() -> list[Selection]:
-    """What `make test-vm` runs: each kind of machine once, the whole conformance suite on the first."""
+    """What `make test-vm` runs: each kind of machine once, the suites as a whole on the first."""
     return [
-        Selection(parse_cell("v2-6.1"), (*ENVIRONMENT, "tests/conformance"), limit_s=900),
-        *(Selection(parse_cell(name), ENVIRONMENT) for name in ("v1-6.1", "v2-5.10", "v2-6.12")),
+        _everything("v2-6.1", 900),
+        *map(_statements, ("v2-6.1-systemd", "v2-6.1-systemd-rootless", "v1-6.1", "v1-6.1-systemd")),
+        *map(_statements, ("v2-5.10-systemd", "v2-6.12-systemd")),
     ]
 
 
 def all_selections() -> list[Selection]:
-    """Every cell with everything (ALL=1); ordered so that cells of one machine follow each other."""
-    machines = [*itertools.product(("v2", "v1", "hybrid"), ("6.1",)), ("v2", "5.10"), ("v1", "5.10"), ("v2", "6.12")]
-    options = list(itertools.product(("cgroupfs", "systemd"), (False, True), (False, True)))
-    cells = [
-        Cell(hierarchy, kernel, driver, is_rootless, has_userns)
-        for hierarchy, kernel in machines
-        for driver, is_rootless, has_userns in options
-    ]
-    return [Selection(cell, (*ENVIRONMENT, "tests/conformance"), limit_s=1800) for cell in cells]
+    """Every cell (ALL=1), and all suites once per machine; cells of one machine follow each other and share a boot."""
+    found = []
+    for hierarchy, kernel in (
+        ("v2", "6.1"),
+        ("v1", "6.1"),
+        ("hybrid", "6.1"),
+        *itertools.product(("v2", "v1"), OTHERS),
+    ):
+        for driver, is_rootless, has_userns in itertools.product(("cgroupfs", "systemd"), (False, True), (False, True)):
+            cell = Cell(hierarchy, kernel, driver, is_rootless, has_userns)
+            is_first = driver == "cgroupfs" and not is_rootless and not has_userns
+            found.append(_everything(cell.name, 2400) if is_first else _statements(cell.name))
+    return found

@@ -31,6 +31,8 @@ MEMORY_MIB = 2048
 BOOT_LIMIT_S = 180
 # Longer than the longest time limit of a test inside.
 SILENCE_LIMIT_S = 400
+# What costs time under emulation and changes nothing that is tested.
+ENTROPY = "random.trust_cpu=on"
 # Their self-tests cost seconds under emulation.
 UNWANTED = "aesni_intel,ghash_clmulni_intel,crct10dif_pclmul,crc32_pclmul,sha512_ssse3,kvm_intel,kvm_amd"
 
@@ -70,9 +72,12 @@ class Machine:
         return self._process is not None and self._process.poll() is None
 
     def _command(self, port: str) -> list[str]:
-        append = f"console=ttyS0 panic=-1 quiet swapaccount=1 {HIERARCHIES[self.hierarchy]} systemd.show_status=0 "
+        append = (
+            f"console=ttyS0 panic=-1 quiet swapaccount=1 {ENTROPY} {HIERARCHIES[self.hierarchy]} systemd.show_status=0 "
+        )
         append += f"modprobe.blacklist={UNWANTED}"
         # Do not take svm out of it: TCG then runs user space wrongly.
+        # Five levels of page tables make each miss of the emulated TLB dearer.
         model = "max"
         if self.kernel.release.startswith("6.12"):
             # TCG's cmpxchg16b makes it double-fault in early boot.

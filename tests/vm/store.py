@@ -75,6 +75,9 @@ def lock(timeout_s: float = 1800) -> Iterator[None]:
                 if time.monotonic() > end:
                     raise BenchError(f"lock {STORE}: another bench holds it for {timeout_s:.0f} s") from None
                 time.sleep(0.2)
+        # Whoever made these held the lock, and was killed.
+        for path in STORE.glob("scratch-*"):
+            shutil.rmtree(path, ignore_errors=True)
         yield
 
 

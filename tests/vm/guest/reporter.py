@@ -1,7 +1,8 @@
 """The pytest plugin inside the guest: every report goes out the moment it exists.
 
 It writes one JSON object a line into the FIFO that CORRAL_VM_FIFO names, and takes out of the selection what the cell
-lacks by what it is (CORRAL_VM_ABSENT: names used with the markers ``requires`` and ``host``).
+lacks by what it is (CORRAL_VM_ABSENT: names used with the markers ``requires`` and ``host``), and what is another
+process's part (CORRAL_VM_SHARD).
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ class Reporter:
         if left_out:
             config.hook.pytest_deselected(items=left_out)
             items[:] = [item for item in items if item not in left_out]
+        number, _, count = os.environ.get("CORRAL_VM_SHARD", "0/1").partition("/")
+        others = [item for index, item in enumerate(items) if index % int(count) != int(number)]
+        if others:
+            config.hook.pytest_deselected(items=others)
+            items[:] = items[int(number) :: int(count)]
         self.send(event="selected", count=len(items), left_out=[item.nodeid for item in left_out])
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:

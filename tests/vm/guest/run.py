@@ -11,7 +11,6 @@ import base64
 import json
 import os
 import pwd
-import select
 import shutil
 import subprocess
 import sys
@@ -84,13 +83,14 @@ def start_user_manager(user: pwd.struct_passwd) -> None:
     subprocess.run(["systemctl", "start", f"user@{user.pw_uid}.service"], check=True, timeout=120)
 
 
-def command_of(job: dict[str, Any], results: Path) -> tuple[list[str], dict[str, str]]:
-    """The command line and environment of pytest for this job."""
+def command_of(job: dict[str, Any], results: Path, shard: int) -> tuple[list[str], dict[str, str]]:
+    """The command line and environment of one of the job's pytest processes."""
     environment = {
         **os.environ,
         "PATH": f"{MOUNT}/prefix/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "PYTHONPATH": f"{MOUNT}/bench:{MOUNT}/python:{MOUNT}/prefix/lib/python3.11/site-packages",
-        "CORRAL_VM_FIFO": str(results / "fifo"),
+        "CORRAL_VM_FIFO": str(results / f"fifo-{shard}"),
+        "CORRAL_VM_SHARD": f"{shard}/{job['shards']}",
         "CORRAL_VM_ABSENT": ",".join(job["absent"]),
         "CORRAL_CONFORMANCE_RUNTIME": f"{MOUNT}/prefix/bin/corral-runtime",
         # Otherwise pytest rewrites the assertions of all of hypothesis anew in each guest: 20 s.
@@ -102,7 +102,7 @@ def command_of(job: dict[str, Any], results: Path) -> tuple[list[str], dict[str,
     if job["coverage"]:
         environment["COVERAGE_FILE"] = str(results / "coverage")
         command += ["coverage", "run", "-p", "-m"]
-    command += ["pytest", *PLUGINS, f"--junitxml={results / 'junit.xml'}", "-o", "junit_family=xunit2"]
+    command += ["pytest", *PLUGINS, f"--junitxml={results / f'junit-{shard}.xml'}", "-o", "junit_family=xunit2"]
     return [*command, *job["arguments"]], environment
 
 
@@ -119,57 +119,74 @@ def as_user(user: pwd.struct_passwd, command: list[str], environment: dict[str, 
     return [*runner, *unit, *command]
 
 
+class Shard:
+    """One of the pytest processes of a job, and the FIFO in which its plugin writes."""
+
+    def __init__(self, job: dict[str, Any], results: Path, number: int, user: pwd.struct_passwd | None) -> None:
+        path = results / f"fifo-{number}"
+        os.mkfifo(path)
+        self.output = results / f"output-{number}"
+        self.rest = b""
+        command, environment = command_of(job, results, number)
+        if user is not None:
+            os.chown(path, user.pw_uid, user.pw_gid)
+            command = as_user(user, command, environment)
+        self.fifo = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                command, cwd=TREE, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    def take_lines(self) -> bytes:
+        """The whole lines that are there; a part of one is kept for the next time."""
+        try:
+            data = self.rest + os.read(self.fifo, 1 << 16)
+        except BlockingIOError:
+            return b""
+        lines, newline, self.rest = data.rpartition(b"\n")
+        return lines + newline
+
+
 def run_job(port: int, job: dict[str, Any], number: int) -> None:
-    """Run pytest once and send all that comes of it."""
+    """Run pytest, in as many processes as the job says, and send all that comes of it."""
     results = RESULTS / str(number)
     results.mkdir(mode=0o755)
-    os.mkfifo(results / "fifo")
-    command, environment = command_of(job, results)
+    user = None
     if job["rootless"]:
         user = pwd.getpwnam(TESTER)
         start_user_manager(user)
         os.chown(results, user.pw_uid, user.pw_gid)
-        os.chown(results / "fifo", user.pw_uid, user.pw_gid)
         subprocess.run(["chown", "-R", f"{user.pw_uid}:{user.pw_gid}", str(TREE)], check=True)
-        command = as_user(user, command, environment)
-    fifo = os.open(results / "fifo", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with (results / "output").open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=TREE, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-        )
-        relay(port, fifo, process)
-    os.close(fifo)
+    shards = [Shard(job, results, index, user) for index in range(job["shards"])]
+    relay(port, shards)
     send_files(port, results)
-    words = (results / "output").read_bytes()[-20000:].decode(errors="replace")
-    send(port, event="done", code=process.wait(), output=words)
+    words = [item.output.read_bytes()[-20000:].decode(errors="replace") for item in shards]
+    codes = [item.process.wait() for item in shards]
+    # 5: nothing selected, which is fine for a part of a small selection.
+    code = max((item for item in codes if item != 5), default=5)
+    send(port, event="done", code=code, output="\n".join(words))
 
 
-def relay(port: int, fifo: int, process: subprocess.Popen[bytes]) -> None:
-    """Pass on what the plugin writes until pytest has ended and the FIFO is empty."""
-    last = b"\n"
-    while True:
-        is_over = process.poll() is not None
-        # A FIFO without a writer is always readable, so time is given up by hand then.
-        select.select([fifo], [], [], 0.05)
-        try:
-            data = os.read(fifo, 1 << 16)
-        except BlockingIOError:
-            data = b""
-        if data:
-            send_bytes(port, data)
-            last = data[-1:]
-        elif is_over:
-            break
-        else:
-            time.sleep(0.02)
-    if last != b"\n":
-        send_bytes(port, b"\n")
+def relay(port: int, shards: list[Shard]) -> None:
+    """Pass on what the plugins write until each pytest has ended and its FIFO is empty."""
+    running = list(shards)
+    while running:
+        for item in list(running):
+            is_over = item.process.poll() is not None
+            lines = item.take_lines()
+            if lines:
+                send_bytes(port, lines)
+            elif is_over:
+                running.remove(item)
+                os.close(item.fifo)
+        # No select: a FIFO without a writer is always readable.
+        time.sleep(0.05)
 
 
 def send_files(port: int, results: Path) -> None:
-    """Send the JUnit file and the coverage data."""
+    """Send the JUnit files and the coverage data."""
     for path in sorted(results.iterdir()):
-        if path.name == "junit.xml" or path.name.startswith("coverage"):
+        if path.name.startswith(("junit", "coverage")):
             send(port, event="file", name=path.name, data=base64.b64encode(path.read_bytes()).decode())
 
 
