@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import compileall
 import contextlib
 import json
@@ -11,8 +12,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,18 @@ sys.path[:0] = [{library!r}]
 import faulty_planner
 faulty_planner.main({directory!r})
 """
+
+
+@cache
+def compiled_library() -> Path:
+    """The package and the faulty planner where any user may read them, compiled, until this process ends."""
+    library = Path(tempfile.mkdtemp(prefix="corral-sweep-library-", dir="/tmp"))
+    library.chmod(0o755)
+    atexit.register(shutil.rmtree, library)
+    shutil.copytree(ROOT / "src/corral", library / "corral", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(Path(__file__).with_name("faulty_planner.py"), library / "faulty_planner.py")
+    compileall.compile_dir(library, quiet=1)
+    return library
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +91,12 @@ class World:
 
     def set_up(self) -> None:
         """Copy the runtime, and put the faulty planner beside it."""
-        library = self.path / "lib"
-        shutil.copytree(ROOT / "src/corral", library / "corral", ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copyfile(Path(__file__).with_name("faulty_planner.py"), library / "faulty_planner.py")
-        compileall.compile_dir(library, quiet=1)
         (self.path / "bin").mkdir(mode=0o755)
         shutil.copyfile(BUILT, self.runtime)
         self.runtime.chmod(0o755)
         launcher = self.runtime.with_name("corral-planner")
         text = LAUNCHER.format(
-            interpreter=os.path.realpath(sys.executable), library=str(library), directory=str(self.path)
+            interpreter=os.path.realpath(sys.executable), library=str(compiled_library()), directory=str(self.path)
         )
         launcher.write_text(text)
         launcher.chmod(0o755)

@@ -37,7 +37,7 @@ def test_text_log_is_logrus_like(tmp_path: Path, capsys: pytest.CaptureFixture[s
     line = (tmp_path / "log").read_text()
 
     assert 1 == line.count("\n")
-    assert 'level=error msg="no \\"x\\"\\nhere"' in line
+    assert 'level=error msg="no \\"x\\" here"' in line
     assert 'no "x"\nhere\n' == capsys.readouterr().err
 
 
