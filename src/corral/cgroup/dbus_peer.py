@@ -62,7 +62,7 @@ class Peer:
     ``until`` is a value of ``time.monotonic()``. After a Timeout or Unavailable the connection is of no more use.
     """
 
-    __slots__ = ("_data", "_parser", "_serial", "_signals", "_socket", "_wire", "is_subscribed", "path")
+    __slots__ = ("_data", "_may_stray", "_parser", "_serial", "_signals", "_socket", "_wire", "is_subscribed", "path")
 
     def __init__(self, sock: Socket, path: str) -> None:
         self._socket: Socket | None = sock
@@ -71,6 +71,7 @@ class Peer:
         self._serial = 0
         self._signals: list[Signal] = []
         self._data = b""
+        self._may_stray = False
         self.path = path
         # For the caller's use: the signals it wants were asked for on this connection.
         self.is_subscribed = False
@@ -101,30 +102,31 @@ class Peer:
         """Drop the signals kept so far: what happened before an operation is none of its business."""
         self._signals.clear()
 
-    def authenticate(self, until: float) -> None:
-        """Say who we are: the peer takes our uid from the socket. Raises: PermissionDenied, Unavailable, Timeout.
+    def authenticate(self, until: float, *, name: str = "") -> None:
+        """Say who we are. Raises: PermissionDenied, Unavailable, Timeout.
 
-        An empty EXTERNAL lets the peer use the socket's credentials, which are right in a user namespace too, where
-        the uid that we could name is not the one that the peer sees. Peers that insist on a name get the outer one.
+        With an empty ``name`` the peer takes our uid from the socket, which is right in a user namespace too, where
+        the uid that we could name is not the one that the peer sees; else ``name`` is a uid in decimal.
+
+        All in one write, BEGIN included: systemd's own server leaves a message that it reads together with BEGIN
+        lying until more arrives. So BEGIN must be behind it before the first message goes out; the answer says so.
         """
-        self._send(b"\0AUTH EXTERNAL\r\n", until)
+        words = f"AUTH EXTERNAL {name.encode().hex()}" if name else "AUTH EXTERNAL\r\nDATA"
+        self._send(f"\0{words}\r\nBEGIN\r\n".encode(), until)
         line = self._read_line(until)
         if line == "DATA":
-            self._send(b"DATA\r\n", until)
             line = self._read_line(until)
-        if line.startswith("REJECTED"):
-            name = str(outer_uid()).encode().hex()
-            self._send(f"AUTH EXTERNAL {name}\r\n".encode(), until)
-            line = self._read_line(until)
+        elif not name:
+            # It needed no DATA, and may still answer it, with a line among the messages.
+            self._may_stray = True
         if line.startswith(("REJECTED", "ERROR")):
             raise PermissionDenied(
                 f"authenticate at {self.path!r}: the peer rejects uid {os.geteuid()}", path=self.path, phase="cgroup"
             )
         if not line.startswith("OK"):
             raise self._broken(f"the peer answers {line[:60]!r}, which is not D-Bus")
-        self._send(b"BEGIN\r\n", until)
         data, self._data = self._data, b""
-        self._parser.add_data(data)
+        self._parse(data)
 
     def call(
         self,
@@ -209,10 +211,23 @@ class Peer:
                     return message
                 if self._parser.bytes_desired() > _MAX_MESSAGE:
                     raise self._broken("the peer announces a message of absurd size")
-                self._parser.add_data(self._receive(until, waiting_for))
+                self._parse(self._receive(until, waiting_for))
         # What jeepney's parser raises for bytes that are no message.
         except (ValueError, KeyError, IndexError, AssertionError, TypeError, _struct_error()) as exc:
             raise self._broken("what the peer sends is not D-Bus") from exc
+
+    def _parse(self, data: bytes) -> None:
+        """Hand ``data`` to the parser, without a stray line before the first message (which begins with l or B)."""
+        if self._may_stray and data:
+            data, self._data = self._data + data, b""
+            if data[:1] not in (b"l", b"B"):
+                line, end, rest = data.partition(b"\r\n")
+                if not end and len(line) < _MAX_LINE:
+                    self._data = data
+                    return
+                data = rest if end else data
+            self._may_stray = False
+        self._parser.add_data(data)
 
     def _read_line(self, until: float) -> str:
         while b"\r\n" not in self._data:
@@ -265,6 +280,16 @@ def connect_peer(path: str, until: float) -> Peer:
 
     Raises: Unavailable (nobody there), PermissionDenied, Timeout, Unsupported (jeepney is not installed).
     """
+    try:
+        return _connect_as("", path, until)
+    except PermissionDenied as exc:
+        if exc.errno:
+            raise
+        # Peers that insist on a name get the one that we have outside.
+        return _connect_as(str(outer_uid()), path, until)
+
+
+def _connect_as(name: str, path: str, until: float) -> Peer:
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK)
     try:
         _connect(sock, path, until)
@@ -273,7 +298,7 @@ def connect_peer(path: str, until: float) -> Peer:
         sock.close()
         raise
     try:
-        peer.authenticate(until)
+        peer.authenticate(until, name=name)
     except BaseException:
         peer.close()
         raise
@@ -306,7 +331,7 @@ def outer_uid(uid_map: str | None = None) -> int:
     uid = os.geteuid()
     if uid_map is None:
         try:
-            with open("/proc/self/uid_map", encoding="ascii") as file:
+            with open("/proc/self/uid_map", encoding="utf-8") as file:
                 uid_map = file.read()
         except OSError:
             return uid

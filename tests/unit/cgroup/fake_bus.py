@@ -51,10 +51,12 @@ class FakeSystemd:
         self.unknown: set[str] = set()
         self.bad_values: set[str] = set()
         self.job_result: str | None = "done"
-        self.auth = ["OK 0123"]
+        # The answers to the lines of each connection's authentication; the last list serves all further ones.
+        self.auth = [["DATA", "OK 0123"]]
         self.control_group = "/system.slice/{name}"
         self.hang_up_before_job_ends = False
         self.garbage = b""
+        self.has_begun = False
         self.has_stopped = threading.Event()
         self._jobs = 0
         self._connections: list[socket.socket] = []
@@ -110,7 +112,8 @@ class FakeSystemd:
 
     def _authenticate(self, connection: socket.socket) -> bool:
         data = b""
-        answers = list(self.auth)
+        answers = list(self.auth.pop(0) if len(self.auth) > 1 else self.auth[0])
+        is_rejected = False
         while True:
             while b"\r\n" not in data:
                 chunk = connection.recv(1)  # byte by byte: what follows is not ours to read
@@ -119,9 +122,11 @@ class FakeSystemd:
                 data += chunk
             line, _, data = data.partition(b"\r\n")
             if line == b"BEGIN":
-                return True
+                self.has_begun = True
+                return not is_rejected
             self.calls.append((line.strip(b"\0").decode(), ()))
             if answers:
+                is_rejected = is_rejected or answers[0].startswith("REJECTED")
                 connection.sendall(answers.pop(0).encode() + b"\r\n")
 
     def _answer(self, connection: socket.socket, message: Message) -> bool:

@@ -291,32 +291,53 @@ def test_pids_are_attached_below_a_unit(manager: Manager, systemd: FakeSystemd) 
     assert systemd.calls[-1] == ("AttachProcessesToUnit", (NAME, "/container", [5]))
 
 
-@pytest.mark.parametrize("answers", [["OK x"], ["DATA", "OK x"], ["REJECTED EXTERNAL", "OK x"]])
-def test_each_way_to_authenticate_works(manager: Manager, systemd: FakeSystemd, answers: list[str]) -> None:
-    """sd-bus takes the socket's word at once, dbus-broker asks back, others want a uid."""
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [["DATA", "OK x"]],
+        [["OK x"]],
+        [["OK x", "ERROR"]],
+        [["REJECTED EXTERNAL"], ["OK x"]],
+        [["DATA", "REJECTED"], ["OK x"]],
+    ],
+    ids=["asked-back", "at-once", "at-once-and-again", "by-name", "by-name-after-asking"],
+)
+def test_each_way_to_authenticate_works(manager: Manager, systemd: FakeSystemd, answers: list[list[str]]) -> None:
+    """Most peers take the socket's word for who we are; others want a uid, on a new connection."""
     systemd.auth = answers
     assert manager.version(deadline_s=LONG_S)[0] == 252
 
 
+def test_begin_is_sent_before_the_answer_so_that_no_message_shares_its_read(
+    manager: Manager, systemd: FakeSystemd
+) -> None:
+    """systemd's own server lets a message lie that it reads together with BEGIN."""
+    systemd.auth = [["DATA"]]
+    with pytest.raises(Timeout):
+        manager.version(deadline_s=SHORT_S)
+    systemd.close()
+    assert systemd.has_begun
+
+
 def test_rejected_authentication_is_told(manager: Manager, systemd: FakeSystemd) -> None:
     """Another user's manager."""
-    systemd.auth = ["REJECTED", "REJECTED"]
+    systemd.auth = [["REJECTED"]]
     with pytest.raises(PermissionDenied, match=f"rejects uid {os.geteuid()}"):
         manager.version(deadline_s=LONG_S)
 
 
-@pytest.mark.parametrize("answers", [["HTTP/1.1 400"], ["x" * 5000]])
+@pytest.mark.parametrize("answers", [["HTTP/1.1 400"], ["x" * 5000]], ids=["http", "long"])
 def test_peer_that_is_no_bus_is_told(manager: Manager, systemd: FakeSystemd, answers: list[str]) -> None:
     """Some other program listens there."""
-    systemd.auth = answers
+    systemd.auth = [answers]
     with pytest.raises(Unavailable, match="D-Bus"):
         manager.version(deadline_s=LONG_S)
 
 
 @pytest.mark.parametrize(
     "garbage",
-    [b"\0" * 64, b"l\1\0\1" + b"\xff" * 12, b"l\1\0\1\0\0\0\0\1\0\0\0\7\0\0\0" + b"\xff" * 16],
-    ids=["zeros", "huge", "fields"],
+    [b"x" * 5000, b"\0" * 64, b"l\1\0\1" + b"\xff" * 12, b"l\1\0\1\0\0\0\0\1\0\0\0\7\0\0\0" + b"\xff" * 16],
+    ids=["text", "zeros", "huge", "fields"],
 )
 def test_garbage_after_authentication_is_an_error_not_a_crash(
     manager: Manager, systemd: FakeSystemd, garbage: bytes
