@@ -13,8 +13,8 @@ from corral.errors import CorralError
 from corral.runtime import exec_
 from corral.runtime.exec_ import prepare_exec
 from corral.runtime.options import parse
-from corral.runtime.prepare import Surroundings
 from corral.runtime.plan import Plan
+from corral.runtime.prepare import Surroundings
 from unit.runtime.bundles import around
 from unit.runtime.jobs import HOSTS, config, namespaces, ops
 from unit.runtime.test_record import commit, live_as, make_record
