@@ -38,7 +38,7 @@ def test_text_log_is_logrus_like(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
     assert 1 == line.count("\n")
     assert 'level=error msg="no \\"x\\" here"' in line
-    assert 'no "x"\nhere\n' == capsys.readouterr().err
+    assert 'no "x" here\n' == capsys.readouterr().err
 
 
 def test_warning_goes_to_the_log_if_there_is_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
