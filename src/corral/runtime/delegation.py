@@ -70,7 +70,8 @@ def compile_delegation(job: Job, delegation: Delegation) -> None:
     top = groups.id_of(unified.index) if unified is not None else None
     if unified is None or top is None:
         return
-    leaf = len(groups.members)
+    # The id behind that of the members is the outer group's, if there is one.
+    leaf = len(groups.members) + 1
     plan.add(INIT, "SYNC", "its cgroup namespace")
     path = f"{delegation.path}/{groups.delegated_leaf}"
     plan.front("CG_DEFINE", leaf, 2, unified.mount_point, path, 0)

@@ -41,11 +41,16 @@ MAKE_ABSENT_IS_FINE = 2
 MAKE_JOIN_ONLY = 4
 MAKE_ADOPT = 8
 
+SUBGROUP_ANNOTATION = "run.oci.systemd.subgroup"
+
 REMOVE_BUDGET_MS = 10_000
 
 
 class Groups:
-    """The groups of one container. ``members``: (id, hierarchy, path below its mount point), id counting from 0."""
+    """The groups of one container. ``members``: (id, hierarchy, path below its mount point), id counting from 0.
+
+    ``outer``: on v2, the systemd scope around the container's group, if an annotation asks for a sub-group in it.
+    """
 
     __slots__ = (
         "absences",
@@ -54,6 +59,7 @@ class Groups:
         "device_program",
         "is_explicit",
         "members",
+        "outer",
         "scope",
         "writes",
     )
@@ -67,6 +73,7 @@ class Groups:
         self.scope: Scope | None = None
         self.delegation: Delegation | None = None
         self.delegated_leaf = ""
+        self.outer: tuple[int, Hierarchy, str] | None = None
 
     def id_of(self, hierarchy_index: int) -> int | None:
         """The group's id in a hierarchy of the layout, None if Corral does not use that hierarchy."""
@@ -109,7 +116,27 @@ def place_groups(job: Job, *, manager: str, environ: Mapping[str, str]) -> Group
     groups = Groups(members, is_explicit=location.is_explicit)
     groups.absences.extend(reason for reason in placement.absences if reason)
     groups.scope = scope
+    if scope is not None:
+        _enter_subgroup(job, groups)
     return groups
+
+
+def _enter_subgroup(job: Job, groups: Groups) -> None:
+    """Put the container into a sub-group of its scope, on v2, where an annotation names one (CRI-O's ``container``)."""
+    name = job.annotations.get(SUBGROUP_ANNOTATION, "")
+    if not name:
+        return
+    if "/" in name or name in (".", "..") or name.startswith("cgroup."):
+        job.refuse(
+            f"make the sub-group {name!r}: this is not a group's name",
+            f'annotations["{SUBGROUP_ANNOTATION}"]',
+            hint="name it like a directory",
+        )
+        return
+    for place_in_list, (number, hierarchy, path) in enumerate(groups.members):
+        if hierarchy.version == 2:
+            groups.outer = (len(groups.members), hierarchy, path)
+            groups.members[place_in_list] = (number, hierarchy, f"{path}/{name}")
 
 
 def add_definitions(plan: Plan, groups: Groups, layout: Layout) -> None:
@@ -146,6 +173,8 @@ def compile_groups(job: Job) -> None:
     With systemd that is after its unit took the stub, which it wants at its birth.
     """
     groups, plan = job.groups, job.plan
+    if groups.outer is not None:
+        _compile_subgroup(job, groups.outer)
     limited = {number for number, write in groups.writes if write.controller != "devices"}
     for number, hierarchy, _ in groups.members:
         flags = MAKE_ADOPT if groups.scope is not None else MAKE_REFUSE_POPULATED
@@ -159,6 +188,19 @@ def compile_groups(job: Job) -> None:
         group = groups.id_of(hierarchy_index)
         if group is not None:
             plan.front("CG_DEVICES", group, program, pointer="linux.resources.devices")
+
+
+def _compile_subgroup(job: Job, outer: tuple[int, Hierarchy, str]) -> None:
+    """Leave the scope for the sub-group before controllers are enabled for it: no v2 group with processes may do that.
+
+    Source: cgroup-v2.rst "No Internal Process Constraint".
+    """
+    job.plan.front("CG_DEFINE", outer[0], 2, outer[1].mount_point, outer[2], 0)
+    job.plan.front("CG_MAKE", outer[0], MAKE_ADOPT, "", pointer="linux.cgroupsPath")
+    for number, hierarchy, _ in job.groups.members:
+        if hierarchy is outer[1]:
+            job.plan.front("CG_MAKE", number, MAKE_ADOPT, "", pointer="linux.cgroupsPath")
+            job.plan.front("CG_ATTACH", number, 0, pointer="linux.cgroupsPath")
 
 
 def compile_attach(job: Job) -> None:

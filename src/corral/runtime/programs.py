@@ -123,6 +123,10 @@ def _delete(job: Job) -> Plan:
             plan.front("CG_KILL", number, SIGKILL)
     for number in reversed(members):
         plan.front("CG_REMOVE", number, REMOVE_BUDGET_MS)
+    if job.groups.outer is not None:
+        number, hierarchy, path = job.groups.outer
+        plan.front("CG_DEFINE", number, 2, hierarchy.mount_point, path, 0)
+        plan.front("CG_REMOVE", number, REMOVE_BUDGET_MS)
     group = resctrl_group(job)
     if group:
         # Removing a group removes its monitoring groups, but a group that was joined stays.
