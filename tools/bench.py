@@ -95,15 +95,19 @@ class Bench:
         config = bundle / "config.json"
         spec = json.loads(config.read_text())
         spec["process"].update({"terminal": False, "args": arguments})
+        spec["ociVersion"] = "1.0.2"  # older runtimes refuse newer ones
         spec["linux"]["resources"].update({"memory": {"limit": 64 << 20}, "pids": {"limit": 64}})
         config.write_text(json.dumps(spec))
         return bundle
 
     def candidate(self, name: str, command: list[str]) -> Candidate:
-        """A candidate with a state root of its own."""
+        """A candidate with a state root of its own, and a planner there if it is a resident one."""
         root = self.state / name.replace(" ", "-").replace(",", "")
         root.mkdir(parents=True)
-        return Candidate(name, command, root)
+        found = Candidate(name, command, root)
+        if "resident" in name:
+            start_planner(found)
+        return found
 
     def prepare(self, candidate: Candidate, bundle: Path) -> tuple[list[str], str]:
         """The command's beginning and a fresh id; the bundle gets that id's own cgroup."""
@@ -191,33 +195,57 @@ def start_planner(candidate: Candidate) -> None:
         time.sleep(0.01)
 
 
+def stop_planner(candidate: Candidate) -> None:
+    """End the candidate's planner, if it has one."""
+    if candidate.planner is not None:
+        candidate.planner.terminate()
+        candidate.planner.wait()
+
+
 def version_of(command: list[str]) -> str:
     """The version that a runtime prints first."""
     text = subprocess.run([*command, "--version"], capture_output=True, text=True).stdout
     return next((word for word in text.split() if word[:1].isdigit()), "")
 
 
-def find_candidates(bench: Bench, newer: peers.Peers | None, added: list[str]) -> tuple[list[Candidate], list[str]]:
-    """All runtimes that can run a container on this machine, and why the others cannot."""
+def find_commands(enter: Path, rooms: list[peers.Room], added: list[str]) -> dict[str, list[str]]:
+    """Names and command lines of all runtimes of this machine and, with PEERS=1, of a newer suite; fills ``rooms``."""
     commands = {"corral, cold": [corral()], "corral, resident": [corral()]}
-    for name in ("runc", "crun"):
-        path = shutil.which(name)
-        if path is not None:
-            commands[f"{name} {version_of([path])}"] = [path]
-        if newer is not None and newer.command(name):
-            commands[f"{name} {version_of(newer.command(name))}"] = newer.command(name)
-    commands |= {name: [path] for name, _, path in (text.partition("=") for text in added)}
-    found, absent = [], []
+    newer = os.environ.get("PEERS", "") not in ("", "0")
+    folder = peers.fetch(ROOT / "build" / "peers" / peers.SUITE) if newer else None
+    unified = CGROUP_ROOT / "unified"
+    # crun refuses a hybrid host whose v2 hierarchy has controllers: let it see the v1 ones alone.
+    hide = (
+        [f"umount {unified}"]
+        if unified.is_mount() and unified.joinpath("cgroup.controllers").read_text().strip()
+        else []
+    )
+    for name, wishes in (("runc", []), ("crun", hide)):
+        path = shutil.which(name) or ""
+        places = [(path, wishes)] if path else []
+        if folder is not None:
+            places.append((peers.program_of(folder, name), [peers.libraries_of(folder), *wishes]))
+        for program, script in places:
+            command = [program]
+            if script:
+                rooms.append(peers.Room(enter, *script))
+                command = rooms[-1].command(program)
+            commands[f"{name} {version_of(command)}{', v1 only' * bool(wishes)}"] = command
+    return commands | {name: [path] for name, _, path in (text.partition("=") for text in added)}
+
+
+def find_candidates(bench: Bench, commands: dict[str, list[str]], found: list[Candidate]) -> list[str]:
+    """Fill ``found`` with all runtimes that can run a container on this machine; say why the others cannot."""
+    absent = []
     for name, command in commands.items():
         candidate = bench.candidate(name, command)
-        if name == "corral, resident":
-            start_planner(candidate)
         try:
             bench.run(candidate)
             found.append(candidate)
         except RuntimeError as error:
+            stop_planner(candidate)
             absent.append(f"{name}: {str(error).rpartition(': ')[2].splitlines()[-1][:160]}")
-    return found, absent
+    return absent
 
 
 def measure(bench: Bench, candidates: list[Candidate], floor: Candidate, *, rounds: int, seed: int) -> None:
@@ -272,21 +300,17 @@ def main() -> int:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     load_before, state = load_average(), state_folder()
     bench = Bench(state)
-    newer: peers.Peers | None = None
+    rooms: list[peers.Room] = []
     candidates: list[Candidate] = []
     try:
-        if os.environ.get("PEERS", "") not in ("", "0"):
-            newer = peers.Peers(peers.fetch(ROOT / "build" / "peers" / peers.SUITE), WORK / "enter")
-        candidates, absent = find_candidates(bench, newer, options.add)
+        absent = find_candidates(bench, find_commands(WORK / "enter", rooms, options.add), candidates)
         floor = Candidate("kernel's floor", [str(WORK / "floor")], state)
         measure(bench, candidates, floor, rounds=options.rounds, seed=options.seed)
     finally:
         for item in candidates:
-            if item.planner is not None:
-                item.planner.terminate()
-                item.planner.wait()
-        if newer is not None:
-            newer.close()
+            stop_planner(item)
+        for room in rooms:
+            room.close()
         remove_groups()
         for folder in (WORK, state):
             shutil.rmtree(folder, ignore_errors=True)

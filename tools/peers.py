@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["SUITE", "Peers", "fetch"]
+__all__ = ["SUITE", "Room", "fetch", "libraries_of", "program_of"]
 
 SUITE = "sid"
 PACKAGES = ("runc", "crun", "libc6")
@@ -35,15 +35,24 @@ def fetch(folder: Path) -> Path:
     return folder
 
 
-class Peers:
-    """The namespace in which the unpacked programs run; ``close`` ends it."""
+def libraries_of(folder: Path) -> str:
+    """The shell command that puts the suite's libraries in the place of this system's."""
+    place = f"usr/lib/{platform.machine()}-linux-gnu"
+    return f"mount --bind {folder}/{place} /{place}"
 
-    def __init__(self, folder: Path, enter: Path) -> None:
-        self._folder = folder
+
+def program_of(folder: Path, name: str) -> str:
+    """The path of an unpacked program; empty if the suite has none of that name."""
+    places = (folder / place / name for place in ("usr/bin", "usr/sbin"))
+    return next((str(path) for path in places if path.is_file()), "")
+
+
+class Room:
+    """A mount namespace in which shell commands were run first; ``close`` ends it. ``enter`` enters (enter.c)."""
+
+    def __init__(self, enter: Path, *commands: str) -> None:
         self._enter = enter
-        libraries = f"usr/lib/{platform.machine()}-linux-gnu"
-        script = f"mount --bind {folder}/{libraries} /{libraries} && echo ready && exec sleep infinity"
-        # The shell and sleep have their libraries open before the mount, or come from busybox, which needs none.
+        script = " && ".join([*commands, "echo ready", "exec busybox sleep 1000000"])
         self._keeper = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "busybox", "sh", "-c", script],
             stdout=subprocess.PIPE,
@@ -51,15 +60,11 @@ class Peers:
         )
         assert self._keeper.stdout is not None
         if self._keeper.stdout.readline() != "ready\n":
-            raise SystemExit("bench: make a mount namespace for the newer peers: operation not permitted")
+            raise SystemExit(f"bench: make a mount namespace: {script}")
 
-    def command(self, name: str) -> list[str]:
-        """The command line that runs one of them; empty if the suite has no such program."""
-        for place in ("usr/bin", "usr/sbin"):
-            program = self._folder / place / name
-            if program.is_file():
-                return [str(self._enter), f"/proc/{self._keeper.pid}/ns/mnt", str(program)]
-        return []
+    def command(self, program: str) -> list[str]:
+        """The command line that runs a program there."""
+        return [str(self._enter), f"/proc/{self._keeper.pid}/ns/mnt", program]
 
     def close(self) -> None:
         """End the process that keeps the namespace."""
