@@ -12,6 +12,7 @@ import pytest
 
 from conformance import rootfs
 from sweep import tally
+from sweep.world import World, descendants
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -32,6 +33,18 @@ def subreaper() -> Iterator[None]:
     assert libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
     yield
     assert libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0
+
+
+@pytest.fixture
+def world(subreaper: None, mark: str, template: rootfs.Template) -> Iterator[World]:
+    """A world of the test's own."""
+    path = Path(tempfile.mkdtemp(prefix=f"{mark}-", dir="/tmp"))
+    path.chmod(0o755)
+    world = World(path, mark, template, allowed=frozenset(descendants()))
+    world.set_up()
+    yield world
+    world.clean()
+    shutil.rmtree(path)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -3,7 +3,7 @@
 What to do is read from the file ``fault`` of a directory at the start of each request:
 
 - ``trace``: nothing goes wrong; the plan, the programs and the moments are written to ``trace.json``.
-- ``ACTION N``: at the Nth moment ``kill`` this process, ``kill-front``, or ``errno`` (an OSError of the call).
+- ``ACTION N``: at the Nth moment ``kill`` or ``stop`` this process, ``kill-front``, or ``errno`` (an OSError).
 - ``ACTION N once``: the same, and the next planner is a sound one.
 
 A moment is a call that changes something or says something (found by an audit hook), and the beginning and the end
@@ -56,6 +56,8 @@ class Faults:
             os.truncate(f"{self.directory}/fault", 0)
         if self.action == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        elif self.action == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
         elif self.action == "kill-front":
             os.kill(self.front, signal.SIGKILL)
         elif self.action == "errno":

@@ -7,20 +7,15 @@ other value the points whose names contain it.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from conformance import rootfs
 from corral.runtime.steps import STEPS
 from sweep import tally
 from sweep.operations import Executing, Making, Mounting, Operation, Programs, Stage, Starting
 from sweep.points import choose
 from sweep.scenes import SCENES, Scene, make_spec, surroundings
-from sweep.world import World, descendants
+from sweep.world import World
 
 USER = 1000
 # Points of each operation in the subset.
@@ -44,18 +39,6 @@ OPERATIONS: tuple[tuple[str, Operation], ...] = (
     ("joined", Programs("kill", "--all")),
     ("plain", Programs("state")),
 )
-
-
-@pytest.fixture
-def world(subreaper: None, mark: str, template: rootfs.Template) -> Iterator[World]:
-    """A world of the test's own."""
-    path = Path(tempfile.mkdtemp(prefix=f"{mark}-", dir="/tmp"))
-    path.chmod(0o755)
-    world = World(path, mark, template, allowed=frozenset(descendants()))
-    world.set_up()
-    yield world
-    world.clean()
-    shutil.rmtree(path)
 
 
 def open_stage(world: World, scene: Scene) -> None:
