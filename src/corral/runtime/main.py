@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
         line = parse(arguments)
         return _dispatch(line)
     except CorralError as exc:
-        _report(exc, line)
+        _report(exc, line, arguments)
         return EXIT_NO_CGROUP if exc.kind == "no-cgroup" else 1
     except BrokenPipeError:
         return 1
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
         # The border of the program: whatever happens, its caller reads words, not a traceback.
         from corral.runtime.border import to_corral_error
 
-        _report(to_corral_error(exc, line.command if line is not None else "read the command line"), line)
+        _report(to_corral_error(exc, line.command if line is not None else "read the command line"), line, arguments)
         return 1
 
 
@@ -112,10 +112,9 @@ def _refuse_arguments(line: CommandLine) -> NoReturn:
     raise InvalidArgument(f"{line.command}: unexpected argument {last!r}", hint=hint)
 
 
-def _report(error: CorralError, line: CommandLine | None) -> None:
+def _report(error: CorralError, line: CommandLine | None, arguments: list[str]) -> None:
     from corral.runtime.log import report
+    from corral.runtime.options import parse_globals
 
-    log, kind = "", "text"
-    if line is not None:
-        log, kind = line.text("log"), line.text("log-format", "text")
-    report(error, log=log, log_format=kind)
+    line = line or parse_globals(arguments)
+    report(error, log=line.text("log"), log_format=line.text("log-format", "text"))

@@ -170,12 +170,22 @@ def check_id(name: str) -> str:
 
     The words are runc's, and so is the alphabet: the id becomes a directory's name.
     """
-    if not name or name.startswith(".") or len(name) > 1024 or not _ID_CHARS.issuperset(name):
+    if not name or name.startswith(".") or len(name) > 255 or not _ID_CHARS.issuperset(name):
         raise InvalidArgument(
             f"container {name!r}: invalid container id format",
             hint="an id is made of letters, digits and '_', '+', '-', '.', and does not begin with '.'",
         )
     return name
+
+
+def parse_globals(argv: Sequence[str]) -> CommandLine:
+    """The global flags, as far as they can be read: how to report what is wrong with the rest."""
+    line = CommandLine("", {}, [])
+    try:
+        _take_flags(list(argv), "", GLOBAL_FLAGS, line.values, until_positional=True)
+    except InvalidArgument:
+        pass  # It is about to be reported.
+    return line
 
 
 def parse(argv: Sequence[str]) -> CommandLine:
@@ -231,9 +241,8 @@ def _take_one(
     where = f"{command}: " if command else ""
     kind = flags.get(name)
     if kind is None:
-        raise InvalidArgument(
-            f"{where}unknown flag {word!r}", hint=f"`corral-runtime {command} --help` lists the flags"
-        )
+        usage = f"corral-runtime {command} --help" if command else "corral-runtime --help"
+        raise InvalidArgument(f"{where}unknown flag {word!r}", hint=f"`{usage}` lists the flags")
     if kind == FLAG:
         if equals and value not in ("true", "false", "1", "0"):
             raise InvalidArgument(f"{where}flag --{name}: {value!r} is neither true nor false")

@@ -31,6 +31,17 @@ def test_error_is_one_line_of_json_in_the_log(tmp_path: Path, capsys: pytest.Cap
     assert capsys.readouterr().err.startswith("container 'c1': container does not exist\nhint: ")
 
 
+@pytest.mark.parametrize(
+    "words", [["fly"], ["pause", "--wings", "c1"], ["--wings", "pause", "c1"], ["update", "--pids-limit", "x"]]
+)
+def test_command_line_that_cannot_be_read_is_told_in_the_log_too(tmp_path: Path, words: list[str]) -> None:
+    """Whatever stands before the mistake is heeded: a caller reads the log, not stderr."""
+    log = tmp_path / "log"
+    code = main(["--log", str(log), "--log-format=json", *words])
+
+    assert (1, "error") == (code, json.loads(log.read_text())["level"])
+
+
 def test_text_log_is_logrus_like(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Time, level and quoted message on one line, whatever is in it."""
     report(NotFound('no "x"\nhere'), log=str(tmp_path / "log"))

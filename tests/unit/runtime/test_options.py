@@ -72,7 +72,7 @@ def test_help_is_a_flag_wherever_it_stands(words: str) -> None:
     assert "usage" in usage(line.command).lower()
 
 
-@pytest.mark.parametrize("name", ["c1", "a_b+c-d.e", "0", "A" * 1024])
+@pytest.mark.parametrize("name", ["c1", "a_b+c-d.e", "0", "A" * 255])
 def test_id_of_runcs_alphabet_is_taken(name: str) -> None:
     """Letters, digits and _ + - . are a name."""
     assert name == check_id(name)
