@@ -246,8 +246,10 @@ int await_verdict(struct context *c, struct message *m) {
     for (;;) {
         int64_t left = end - now_ms();
         int r = message_receive(c->planner, m, left > 0 ? (int)left : 0);
-        if (r <= 0)
+        if (r <= 0) {
+            verdict.silent = true;
             return detail(c, -ECANCELED, r == 0 ? "the planner ended before its verdict" : "the planner gave no verdict");
+        }
         message_close_fds(m);
         if (m->kind == MSG_PLAN_WARNING)
             warning_sink(m->bytes);

@@ -83,6 +83,7 @@ int peer_receive(struct context *c, struct message *ret);
 /* The planner's last word. */
 struct verdict {
     bool given, commit;
+    bool silent; /* it did not answer in time, or is gone: not asked again */
     char message[2048], hint[1024];
 };
 extern struct verdict verdict;

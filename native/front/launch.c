@@ -102,7 +102,7 @@ static void ask_for_words(struct context *c, const struct failure *f, char *text
     static struct message m;
     struct message_head head = {.kind = MSG_FAILED, .step = f->step, .error = f->error};
     hint[0] = '\0';
-    if (c->planner < 0)
+    if (c->planner < 0 || verdict.silent)
         return;
     if (verdict.given && !verdict.commit) {
         fmt(text, size, "%s", verdict.message);
