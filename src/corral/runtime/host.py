@@ -14,6 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.linux.procfs import Capabilities
 
+# The layout read last, with the texts that it was read from.
+_layouts: list[tuple[str, str, Layout]] = []
+
 _HELPER_DIRECTORIES = ("/usr/bin", "/usr/sbin", "/bin", "/usr/local/bin")
 
 
@@ -112,7 +115,15 @@ def read_layout_of(pid: int | str) -> Layout:
             groups = file.read().decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return Layout(())
-    return parse_layout(mountinfo, groups, read_controllers)
+    if _layouts and _layouts[0][:2] == (mountinfo, groups):
+        # A resident planner sees the same mounts again and again; the controllers of v2 come and go without a trace.
+        layout = _layouts[0][2]
+        unified = layout.unified
+        if unified is None or unified.controllers == tuple(read_controllers(unified.mount_point).split()):
+            return layout
+    layout = parse_layout(mountinfo, groups, read_controllers)
+    _layouts[:] = [(mountinfo, groups, layout)]
+    return layout
 
 
 def _active_lsms() -> tuple[str, ...]:

@@ -58,22 +58,20 @@ def prepare_hooks(plan: Plan, job: Job, *kinds: str) -> None:
 
 def compile_programs(job: Job, *, created: str, owner: str) -> dict[str, Plan]:
     """The four programs by the name of their command. ``created`` is RFC 3339, ``owner`` a user name."""
-    return {
-        "start": _start(job),
-        "kill": _kill(job),
-        "state": _state(job, created, owner),
-        "delete": _delete(job),
-    }
+    programs = {name: Plan() for name in ("start", "kill", "state", "delete")}
+    # All begin with the same definitions of the groups.
+    definitions = Plan()
+    add_definitions(definitions, job.groups, job.host.layout)
+    for plan in programs.values():
+        plan.steps += definitions.steps
+    _start(programs["start"], job)
+    _kill(programs["kill"], job)
+    _state(programs["state"], job, created, owner)
+    _delete(programs["delete"], job)
+    return programs
 
 
-def _begin(job: Job) -> Plan:
-    plan = Plan()
-    add_definitions(plan, job.groups, job.host.layout)
-    return plan
-
-
-def _start(job: Job) -> Plan:
-    plan = _begin(job)
+def _start(plan: Plan, job: Job) -> None:
     if job.options.notify_socket:
         # The listener of create is gone, and the program may be ready before anything else is done here.
         plan.front("NOTIFY_LISTEN", f"{job.record}/notify/notify.sock")
@@ -82,18 +80,14 @@ def _start(job: Job) -> Plan:
         plan.front("NOTIFY_RELAY", f"{job.record}/notify/notify.sock", job.options.notify_socket)
     prepare_hooks(plan, job, "poststart")
     add_hooks(plan, job, "poststart", "running")
-    return plan
 
 
-def _kill(job: Job) -> Plan:
-    plan = _begin(job)
+def _kill(plan: Plan, job: Job) -> None:
     own = "pid" in job.types and not any(kind == "pid" for kind, _ in job.joined)
     plan.front("KILL_SCOPE", KILL_OWN_PID_NAMESPACE if own else 0)
-    return plan
 
 
-def _state(job: Job, created: str, owner: str) -> Plan:
-    plan = _begin(job)
+def _state(plan: Plan, job: Job, created: str, owner: str) -> None:
     # The members and their order are those of `runc state`.
     after: dict[str, object] = {
         "bundle": job.bundle,
@@ -107,11 +101,9 @@ def _state(job: Job, created: str, owner: str) -> Plan:
     head = f'{{\n  "ociVersion": "{SPEC_VERSION}",\n  "id": {dumps(job.container_id)},\n  "pid": '
     rest = dumps(after, indent=2)
     plan.front("STATE_DOC", head, ',\n  "status": "', f'",{rest[1:]}\n')
-    return plan
 
 
-def _delete(job: Job) -> Plan:
-    plan = _begin(job)
+def _delete(plan: Plan, job: Job) -> None:
     plan.front("KILL_INIT", KILL_BUDGET_MS)
     members = [number for number, _, _ in job.groups.members]
     for number, hierarchy, _ in job.groups.members:
@@ -135,7 +127,6 @@ def _delete(job: Job) -> Plan:
     prepare_hooks(plan, job, "poststop")
     add_hooks(plan, job, "poststop", "stopped", flags=HOOK_WARN_ONLY)
     plan.front("REMOVE_RECORD", 0)
-    return plan
 
 
 def resctrl_group(job: Job) -> str:

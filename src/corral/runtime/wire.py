@@ -10,6 +10,8 @@ from corral.runtime.steps import STEPS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from corral.runtime.plan import Argument
 
 MAGIC = 0x504C5243
@@ -20,30 +22,30 @@ _U64 = (1 << 64) - 1
 
 
 class _Data:
-    """The data area: each distinct string is stored once. ``texts``: string -> its word, offset and length in one."""
+    """The data area: chunks, each ended by a NUL. ``texts``: string -> its word, offset and length in one.
 
-    __slots__ = ("chunks", "known", "length", "texts")
+    Each distinct string is stored once. The first chunk is the empty one.
+    """
+
+    __slots__ = ("chunks", "length", "texts")
 
     def __init__(self) -> None:
-        self.chunks: list[bytes] = [b"\0"]
-        self.known: dict[bytes, int] = {b"": 0}
+        self.chunks: list[bytes] = [b""]
         self.texts: dict[str, int] = {"": 0}
         self.length = 1
 
     def put(self, value: bytes) -> int:
         """The word for a blob."""
-        offset = self.known.get(value)
-        if offset is None:
-            offset = self.known[value] = self.length
-            self.chunks.append(value + b"\0")
-            self.length += len(value) + 1
+        if not value:
+            return 0
+        offset = self.length
+        self.chunks.append(value)
+        self.length = offset + len(value) + 1
         return offset | len(value) << 32
 
     def put_text(self, text: str, what: str) -> int:
-        """The word for a string."""
-        word = self.texts.get(text)
-        if word is None:
-            word = self.texts[text] = self.put(_bytes(text, what))
+        """The word for a string that is not stored yet."""
+        word = self.texts[text] = self.put(_bytes(text, what))
         return word
 
 
@@ -54,12 +56,11 @@ def _bytes(text: str, what: str) -> bytes:
     return value
 
 
-def _argument(data: _Data, kind: str, value: Argument, op: str) -> int:
+def _put_other(data: _Data, kind: str, value: str | bytes | Sequence[str], op: str) -> int:
+    """The word for a vector or a blob."""
     if kind == "v":
-        assert not isinstance(value, (int, bytes))
+        assert not isinstance(value, bytes)
         return data.put(b"".join(_bytes(item, op) + b"\0" for item in value))
-    if isinstance(value, str):
-        return data.put_text(value, op)
     return data.put(value if isinstance(value, bytes) else b"")
 
 
@@ -68,19 +69,26 @@ def encode(plan: Plan) -> bytes:
     data = _Data()
     # A step's head has the size of an argument, so all steps together are one row of 64-bit words.
     words: list[int] = []
-    append, put_text = words.append, data.put_text
+    append, texts, put_text = words.append, data.texts, data.put_text
     for step in plan.steps:
         op = step.op
         number, signature, _ = STEPS[op]
-        pointer = put_text(step.pointer, "pointer") & 0xFFFFFFFF
-        append(number | step.actor << 16 | step.flags << 24 | pointer << 32)
+        word = texts.get(step.pointer)
+        pointer = put_text(step.pointer, "pointer") if word is None else word
+        append(number | step.actor << 16 | step.flags << 24 | (pointer & 0xFFFFFFFF) << 32)
         for kind, value in zip(signature, step.args, strict=True):
-            append(value & _U64 if isinstance(value, int) else _argument(data, kind, value, op))
+            if isinstance(value, int):
+                append(value & _U64)
+            elif kind == "s" and isinstance(value, str):
+                word = texts.get(value)
+                append(put_text(value, op) if word is None else word)
+            else:
+                append(_put_other(data, kind, value, op))
     steps = struct.pack(f"<{len(words)}Q", *words)
     header = _HEADER.pack(
         MAGIC, VERSION, 0, _HEADER.size + len(steps) + data.length, len(plan.steps), len(steps), data.length
     )
-    return b"".join((header, steps, *data.chunks))
+    return header + steps + b"\0".join(data.chunks) + b"\0"
 
 
 def decode(raw: bytes) -> Plan:
