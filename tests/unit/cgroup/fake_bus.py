@@ -51,6 +51,8 @@ class FakeSystemd:
         self.unknown: set[str] = set()
         self.bad_values: set[str] = set()
         self.job_result: str | None = "done"
+        self.stop_result = "done"
+        self.value_texts: dict[str, str] = {}
         # The answers to the lines of each connection's authentication; the last list serves all further ones.
         self.auth = [["DATA", "OK 0123"]]
         self.control_group = "/system.slice/{name}"
@@ -174,7 +176,7 @@ class FakeSystemd:
             return False
         if self.job_result is None:
             return True
-        result = "done" if member == "StopUnit" else self.job_result
+        result = self.stop_result if member == "StopUnit" else self.job_result
         for job, name, outcome in (("/other/job", "other.service", "done"), (body[0], asked[0], result)):
             _send(
                 connection,
@@ -216,7 +218,8 @@ class FakeSystemd:
             if key in self.unknown:
                 raise Refusal(f"{ERROR}PropertyReadOnly", f"Cannot set property {key}, or unknown property.")
             if key in self.bad_values:
-                raise Refusal(f"{ERROR}InvalidArgs", f"Value specified in {key} is out of range")
+                text = self.value_texts.get(key, f"Value specified in {key} is out of range")
+                raise Refusal(f"{ERROR}InvalidArgs", text)
 
     def _on_StopUnit(self, name: str, mode: str) -> tuple[str, tuple[Any, ...]]:
         self._known(name)
