@@ -24,12 +24,19 @@ bool record_id_is_valid(const char *id) {
 }
 
 int record_open(const char *root, const char *id) {
+    struct stat st;
     if (!record_id_is_valid(id))
         return -EINVAL;
     cleanup_fd int dir = open_at(AT_FDCWD, root, O_PATH | O_DIRECTORY, 0);
     if (dir < 0)
         return dir == -ENOTDIR ? -ENOENT : dir;
-    return open_at(dir, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    cleanup_fd int record = open_at(dir, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    if (record < 0)
+        return record;
+    /* Its programs run with our rights, so nobody else may have written them. */
+    if (fstat(record, &st) < 0)
+        return -errno;
+    return st.st_uid == geteuid() && !(st.st_mode & (S_IWGRP | S_IWOTH)) ? steal_fd(&record) : -EPERM;
 }
 
 static int read_boot_id(char buf[40]) {

@@ -48,6 +48,7 @@ int main(int argc, char **argv) {
     /* Ignored by the caller, it would make the kernel reap our children before we can ask how they ended. */
     (void)signal(SIGCHLD, SIG_DFL);
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a caller's limit of file size is told by EFBIG, and what was made is undone */
     invocation_parse(&inv, argc, argv);
     log_setup(&inv);
     find_self();

@@ -230,6 +230,8 @@ int program_open(const struct invocation *inv, const char *id) {
     if (record == -EINVAL) {
         fmt(text, sizeof(text), "container '%s': invalid container id format", id);
         log_error(text, "an id is made of letters, digits and '_', '+', '-', '.', and does not begin with '.'");
+    } else if (record == -EPERM) {
+        (void)program_refuse(id, "its record is another user's, or others may write to it", "use it as the user who made it");
     } else {
         fmt(text, sizeof(text), "open '%s/%s': %s", inv->root, id, error_text(record));
         log_error(text, NULL);

@@ -6,10 +6,11 @@ Layout and life: docs/design/plan.md "The record".
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import posix
 
-from corral.errors import AlreadyExists, InvalidArgument, NotFound, Unsupported
+from corral.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied, Unsupported
 from corral.linux import paths
 from corral.linux.procfs import read_boot_id, read_stat_or_none
 from corral.oci.json import dumps, loads
@@ -22,6 +23,9 @@ SCHEMA = 1
 J_COMMIT = 7
 J_DELETING = 10
 _JOURNAL_ENTRY = 16
+
+# How rename(2) says that the name has a record already.
+_TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 CREATING, CREATED, RUNNING, PAUSED, STOPPED, STALE = "creating", "created", "running", "paused", "stopped", "stale"
 
@@ -72,29 +76,35 @@ def reserve(root: str, container_id: str, files: dict[str, bytes]) -> Reservatio
     """
     paths.make_directories(root, 0o711)
     fresh = f"{root}/.new-{container_id[:200]}-{posix.urandom(6).hex()}"
+    final = f"{root}/{container_id}"
     posix.mkdir(fresh, 0o700)
+    held: list[int] = []
     try:
         directory = posix.open(fresh, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        held.append(directory)
         for name, content in files.items():
             _write_new(directory, name, content)
         _write_new(directory, "journal", b"")
         lock = posix.open(
             "owner.lock", posix.O_RDWR | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600, dir_fd=directory
         )
+        held.append(lock)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        final = f"{root}/{container_id}"
-        try:
-            # rename(2) replaces an empty directory, and a record is never empty.
-            posix.rename(fresh, final)
-        except OSError as exc:
-            raise AlreadyExists(
-                f"create container {container_id!r}: container with given ID already exists",
-                hint=f"choose another id, or remove it: corral-runtime delete {container_id}",
-                path=final,
-            ) from exc
-    except BaseException:
+        # rename(2) replaces an empty directory, and a record is never empty.
+        posix.rename(fresh, final)
+    except BaseException as exc:
+        for fd in held:
+            posix.close(fd)
         remove_tree(fresh)
-        raise
+        if not isinstance(exc, OSError):
+            raise
+        if exc.errno not in _TAKEN:
+            raise OSError(exc.errno, exc.strerror, final) from exc
+        raise AlreadyExists(
+            f"create container {container_id!r}: container with given ID already exists",
+            hint=f"choose another id, or remove it: corral-runtime delete {container_id}",
+            path=final,
+        ) from exc
     return Reservation(final, directory, lock)
 
 
@@ -133,20 +143,28 @@ def remove_tree(path: str) -> None:
     posix.rmdir(path)
 
 
-def is_stale(path: str) -> bool:
-    """Whether the record's maker died before it was complete: not committed, and nobody holds its lock."""
+def is_locked(path: str) -> bool | None:
+    """Whether somebody holds the lock of this file; None if there is no such file.
+
+    Asked with a shared lock, so that two who ask at once do not take each other for the holder.
+    """
     try:
-        fd = posix.open(f"{path}/owner.lock", posix.O_RDWR | posix.O_CLOEXEC)
+        fd = posix.open(path, posix.O_RDONLY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
     except FileNotFoundError:
-        return False
+        return None
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
+        return True
     else:
-        return not journal_has(path, J_COMMIT)
+        return False
     finally:
         posix.close(fd)
+
+
+def is_stale(path: str) -> bool:
+    """Whether the record's maker died before it was complete: not committed, and nobody holds its lock."""
+    return is_locked(f"{path}/owner.lock") is False and not journal_has(path, J_COMMIT)
 
 
 def journal_has(path: str, kind: int) -> bool:
@@ -165,19 +183,39 @@ class Record:
     def __init__(self, root: str, container_id: str) -> None:
         self.container_id = container_id
         self.path = f"{root}/{container_id}"
+        self._check_owner()
         self.state = self._read_state()
         self.pid, self.start_time = self._read_live()
-        self.status = self._read_status()
+        try:
+            self.status = self._read_status()
+        except FileNotFoundError as exc:
+            raise self._not_found() from exc  # deleted while we looked
+
+    def _not_found(self) -> NotFound:
+        return NotFound(
+            f"container {self.container_id!r}: container does not exist",
+            hint="`corral-runtime list` shows all of this state root; --root chooses another",
+        )
+
+    def _check_owner(self) -> None:
+        """What it says is done with our rights, so nobody else may have written it."""
+        try:
+            info = posix.stat(self.path, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError) as exc:
+            raise self._not_found() from exc
+        if info.st_uid != posix.geteuid() or info.st_mode & 0o022:
+            raise PermissionDenied(
+                f"container {self.container_id!r}: its record is another user's, or others may write to it",
+                hint="use it as the user who made it",
+                path=self.path,
+            )
 
     def _read_state(self) -> dict[str, Any]:
         try:
             with open(f"{self.path}/state.json", "rb") as file:
                 state = loads(file.read())
         except (FileNotFoundError, NotADirectoryError) as exc:
-            raise NotFound(
-                f"container {self.container_id!r}: container does not exist",
-                hint="`corral-runtime list` shows all of this state root; --root chooses another",
-            ) from exc
+            raise self._not_found() from exc
         if not isinstance(state, dict) or not isinstance(state.get("schema"), int):
             raise InvalidArgument(f"read {self.path}/state.json: it is not a record of a container", path=self.path)
         if state["schema"] > SCHEMA:
@@ -208,7 +246,7 @@ class Record:
             return STOPPED
         if self._is_frozen():
             return PAUSED
-        return CREATED if _is_locked(f"{self.path}/init.lock") else RUNNING
+        return CREATED if is_locked(f"{self.path}/init.lock") else RUNNING
 
     def _is_frozen(self) -> bool:
         freezer = self.state.get("freezer")
@@ -243,21 +281,6 @@ class Record:
     def save_state(self) -> None:
         """Write ``state`` back."""
         replace_file(self.path, "state.json", dumps(self.state).encode())
-
-
-def _is_locked(path: str) -> bool:
-    try:
-        fd = posix.open(path, posix.O_RDWR | posix.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        posix.close(fd)
 
 
 def list_ids(root: str) -> list[str]:

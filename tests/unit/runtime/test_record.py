@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -13,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from corral.errors import AlreadyExists, InvalidArgument, NotFound, Unsupported
+from corral.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied, Unsupported
 from corral.linux.procfs import read_boot_id, read_stat
 from corral.runtime import record as records
 from corral.runtime.record import (
     J_COMMIT,
+    RUNNING,
     Record,
     default_root,
     is_stale,
@@ -104,6 +106,63 @@ def test_reserve_leaves_nothing_when_a_file_cannot_be_written(tmp_path: Path) ->
         reserve(str(tmp_path), "c1", {"no/such/folder": b""})
 
     assert [] == os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["c1", "c2"])
+def test_reserve_keeps_no_descriptor_when_it_does_not_succeed(tmp_path: Path, name: str) -> None:
+    """A resident planner sees many names that are taken, and discs that are full."""
+    make_record(tmp_path)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        with pytest.raises((AlreadyExists, OSError)):
+            reserve(str(tmp_path), name, {} if name == "c1" else {"a": b"", "no/such": b""})
+
+    assert before == len(os.listdir("/proc/self/fd"))
+
+
+def test_reserve_tells_a_full_disc_from_a_taken_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the record; only what rename(2) says of a taken name is a taken name."""
+
+    def rename(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(posix, "rename", rename)
+    with pytest.raises(OSError, match="No space left") as caught:
+        reserve(str(tmp_path), "c1", {})
+
+    assert f"{tmp_path}/c1" == caught.value.filename
+    assert [] == os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("mode", [0o720, 0o702])
+def test_record_that_others_may_write_is_not_believed(tmp_path: Path, mode: int) -> None:
+    """What it says is done with our rights."""
+    make_record(tmp_path).chmod(mode)
+    with pytest.raises(PermissionDenied, match="others may write to it"):
+        Record(str(tmp_path), "c1")
+
+
+def test_two_who_ask_at_once_do_not_take_each_other_for_the_holder(tmp_path: Path) -> None:
+    """`list` beside `exec` must not see a running container as created, or a dead maker as alive."""
+    path = make_record(tmp_path, committed=False)
+    (path / "init.lock").touch()
+    with (path / "init.lock").open() as init, (path / "owner.lock").open() as owner:
+        fcntl.flock(init, fcntl.LOCK_SH)
+        fcntl.flock(owner, fcntl.LOCK_SH)
+
+        assert is_stale(str(path))
+        commit(path)
+        live_as(path, os.getpid())
+        assert RUNNING == Record(str(tmp_path), "c1").status
+
+
+def test_record_that_is_deleted_meanwhile_does_not_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever lists the others goes on with them."""
+    path = make_record(tmp_path)
+    monkeypatch.setattr(records, "read_stat_or_none", lambda pid: remove_tree(str(path)))
+    live_as(path, os.getpid())
+    with pytest.raises(NotFound, match="container does not exist"):
+        Record(str(tmp_path), "c1")
 
 
 def test_record_is_stale_only_without_commit_and_without_owner(tmp_path: Path) -> None:

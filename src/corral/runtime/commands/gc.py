@@ -6,7 +6,6 @@ record is the front's own ``delete``, which walks its intents and its journal.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 import time
@@ -14,7 +13,7 @@ import time
 from corral.oci.json import dumps
 from corral.runtime.commands.delete import run_delete
 from corral.runtime.containers import absolute_root
-from corral.runtime.record import J_DELETING, is_stale, journal_has, remove_tree
+from corral.runtime.record import J_DELETING, is_locked, is_stale, journal_has, remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,17 +97,9 @@ def _is_interrupted(path: str) -> bool:
 def _is_owned(path: str) -> bool:
     """Somebody holds the record's owner lock."""
     try:
-        fd = os.open(f"{path}/owner.lock", os.O_RDWR | os.O_CLOEXEC)
+        return bool(is_locked(f"{path}/owner.lock"))
     except OSError:
         return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(fd)
 
 
 def _is_abandoned(path: str, now: float) -> bool:
