@@ -21,14 +21,16 @@ from types import CodeType
 
 __all__ = ["archive_name", "build_archive"]
 
-# What is imported together is a section: each holds what its first module imports, less what stands before. All other
-# modules, which a plan needs only now and then, are imported from their own files.
+# What is imported together is a section: each holds what its modules import, less what stands before. All others,
+# which a plan needs only now and then, are imported from their own files.
 _SECTIONS = (
     ("corral._boot", "corral.runtime.main", "corral.linux.sockets", "corral.runtime.session"),
-    ("corral.runtime.prepare",),
     ("corral.runtime.exec_",),
     ("corral.linux.seccomp",),
     ("corral.linux.bpf_devices",),
+    ("corral.cgroup.limits_v1",),
+    ("corral.cgroup.limits_v2",),
+    ("corral.runtime.hints",),
 )
 _LIST = """
 import importlib.machinery, sys

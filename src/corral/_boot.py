@@ -20,12 +20,6 @@ def main(arguments: list[str]) -> NoReturn:
     ``arguments`` are the command line without the program's name. The interpreter's own clean-up (2 ms) is skipped:
     nothing is held that the kernel does not release, and both output streams are flushed here.
     """
-    if arguments and arguments[0].startswith("--planner-fd="):
-        # It compiles one container and ends: nothing that it holds needs collecting, and the collector's rounds
-        # while modules load cost 0.3 ms.
-        import gc
-
-        gc.disable()
     from corral.runtime.main import main as run
 
     try:

@@ -5,6 +5,7 @@ Its own code is the first thing in that file (native/archive.py); the launcher r
 
 from __future__ import annotations
 
+import gc
 import marshal
 import posix
 import sys
@@ -28,6 +29,9 @@ class Archive:
     def __init__(
         self, folder: str, descriptor: int, index: dict[str, int], sections: tuple[tuple[int, int], ...]
     ) -> None:
+        # This process compiles one container and ends: nothing that it holds needs collecting, and the collector's
+        # rounds while modules load cost 0.3 ms.
+        gc.disable()
         self._folder = folder
         self._descriptor = descriptor
         self._index = index

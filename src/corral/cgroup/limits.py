@@ -9,7 +9,6 @@ Source: runtime-spec config-linux.md "Control groups".
 
 from __future__ import annotations
 
-from corral.cgroup import limits_v1, limits_v2
 from corral.cgroup.writes import Host
 
 TYPE_CHECKING = False
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from corral.cgroup.layout import Layout
+    from corral.cgroup.layout import Hierarchy, Layout
     from corral.cgroup.writes import Compiled, LimitWrite
 
     Resources = Mapping[str, Any]
@@ -57,9 +56,22 @@ def compile_limits(
             _COMPILERS[name](section, host)
     unified = resources.get("unified")
     if unified:
-        limits_v2.compile_unified(unified, host)
+        from corral.cgroup.limits_v2 import compile_unified
+
+        compile_unified(unified, host)
         _drop_overridden(host.out, pointer)
     return host.out
+
+
+def _sections_of(hierarchy: Hierarchy) -> Mapping[str, Callable[[Any, Host, Hierarchy], None]]:
+    """The compilers of the hierarchy's version. Most hosts need one of the two modules: the other is not imported."""
+    if hierarchy.version == 1:
+        from corral.cgroup import limits_v1
+
+        return limits_v1.SECTIONS
+    from corral.cgroup import limits_v2
+
+    return limits_v2.SECTIONS
 
 
 def _by_version(name: str) -> Section:
@@ -72,8 +84,7 @@ def _by_version(name: str) -> Section:
             if _asks_for_something(name, section, host):
                 host.carrier(_CONTROLLERS[name], pointer)
             return
-        versions = limits_v1.SECTIONS if hierarchy.version == 1 else limits_v2.SECTIONS
-        versions[name](section, host, hierarchy)
+        _sections_of(hierarchy)[name](section, host, hierarchy)
 
     return compile_section
 
@@ -108,8 +119,7 @@ def _compile_cpu(section: Mapping[str, Any], host: Host) -> None:
         if hierarchy is None:
             host.carrier(controller, f"{host.pointer}.cpu.{first}")
             continue
-        versions = limits_v1.SECTIONS if hierarchy.version == 1 else limits_v2.SECTIONS
-        versions[name](asked, host, hierarchy)
+        _sections_of(hierarchy)[name](asked, host, hierarchy)
 
 
 def _compile_block_io(section: Mapping[str, Any], host: Host) -> None:
@@ -118,10 +128,14 @@ def _compile_block_io(section: Mapping[str, Any], host: Host) -> None:
         return
     v1 = host.layout.hierarchy_for("blkio")
     if v1 is not None:
+        from corral.cgroup import limits_v1
+
         limits_v1.compile_block_io(asked, host, v1)
         return
     v2 = host.layout.hierarchy_for("io")
     if v2 is not None:
+        from corral.cgroup import limits_v2
+
         limits_v2.compile_block_io(asked, host, v2)
         return
     pointer = f"{host.pointer}.blockIO.{next(iter(asked))}"
@@ -138,7 +152,9 @@ def _compile_network(section: Mapping[str, Any], host: Host) -> None:
         if hierarchy is None:
             host.carrier(controller, pointer)
         else:
-            limits_v1.compile_network(key, section[key], host, hierarchy)
+            from corral.cgroup.limits_v1 import compile_network
+
+            compile_network(key, section[key], host, hierarchy)
 
 
 _COMPILERS: dict[str, Section] = {

@@ -59,6 +59,8 @@ def serve(root: str, path: str = "", *, stop_fd: int = -1) -> None:
 
 def _warm_up() -> None:
     """Import what every plan may need, so that the first caller does not wait for it."""
+    import corral.cgroup.limits_v1
+    import corral.cgroup.limits_v2
     import corral.linux.bpf_devices
     import corral.linux.libseccomp
     import corral.runtime.exec_

@@ -14,7 +14,6 @@ from corral.cgroup.writes import judge_all
 from corral.errors import AlreadyExists, CorralError, Internal
 from corral.linux.sockets import recv_fds, send_fds
 from corral.oci.json import dumps
-from corral.runtime.hints import find_hint, find_hint_in
 from corral.runtime.options import parse
 from corral.runtime.prepare import Surroundings, prepare, state_root
 from corral.runtime.record import is_stale, replace_file
@@ -229,6 +228,8 @@ class Session:
         return ""
 
     def _explain(self, step: int, error: int, body: bytes) -> None:
+        from corral.runtime.hints import find_hint, find_hint_in
+
         plan = self._plan
         op = plan.steps[step].op if plan is not None and step < len(plan) else ""
         self._send(VERDICT, 0, b"\0" + (find_hint(op, error) or find_hint_in(body)).encode())

@@ -1,0 +1,60 @@
+"""The one file that a cold planner takes its modules from (docs/adr/0004)."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from repo.trees import ROOT, SRC
+
+COLD = ("corral.runtime.session", "corral.runtime.exec_")
+SCRIPT = """
+import importlib.util, marshal, posix, sys
+file = posix.open({archive!r}, posix.O_RDONLY)
+start = posix.pread(file, 16, 0)
+assert start[:4] == importlib.util.MAGIC_NUMBER
+code, *rest = marshal.loads(posix.pread(file, int.from_bytes(start[4:8], "little"), 16))
+names = {{}}
+exec(code, names)
+sys.meta_path.insert(0, names["Archive"]({source!r}, file, *rest))
+import {module}
+from corral.errors import CorralError
+from corral.linux import paths
+from corral.runtime import border
+print({module}.__spec__.loader.__class__.__name__, border.__spec__.loader.__class__.__name__)
+print({module}.__doc__, paths.normpath.__annotations__, issubclass(border.Internal, CorralError))
+"""
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The archive of this tree, for this interpreter."""
+    spec = importlib.util.spec_from_file_location("corral_native_archive", ROOT / "native" / "archive.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    built = module.build_archive(SRC, tmp_path_factory.mktemp("archive") / module.archive_name())
+    assert isinstance(built, Path)
+    return built
+
+
+@pytest.mark.parametrize("module", COLD)
+def test_archive_serves_the_modules_of_a_plan_and_the_folder_the_rest(archive: Path, module: str) -> None:
+    """Modules come from the file, bare of documentation and annotations; what it lacks comes from the package."""
+    script = SCRIPT.format(archive=str(archive), source=str(SRC), module=module)
+    result = subprocess.run([sys.executable, "-ISE", "-c", script], capture_output=True, text=True, timeout=60)
+    assert result.stderr == ""
+    assert result.stdout == "Archive SourceFileLoader\nNone {} True\n"
+
+
+@pytest.mark.parametrize("module", COLD)
+def test_cold_plan_is_imported_without_os(module: str) -> None:
+    """os, with its abstract classes, costs as much CPU time as compiling the plan."""
+    script = f"import sys; sys.path.insert(0, {str(SRC)!r}); import {module}; print('os' in sys.modules)"
+    result = subprocess.run([sys.executable, "-ISE", "-c", script], capture_output=True, text=True, timeout=60)
+    assert (result.stderr, result.stdout) == ("", "False\n")
