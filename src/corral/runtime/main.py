@@ -22,6 +22,7 @@ PLANNER_FLAG = "--planner-fd="
 _MODULES = {
     "check": "check",
     "delete": "delete",
+    "doctor": "doctor",
     "events": "events",
     "explain": "explain",
     "features": "features",

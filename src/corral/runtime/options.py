@@ -68,6 +68,7 @@ COMMAND_FLAGS: dict[str, dict[str, str]] = {
     "check": {"bundle": VALUE, "config": VALUE, "json": FLAG},
     "create": _CREATE,
     "delete": {"force": FLAG, "regex": FLAG},
+    "doctor": {"json": FLAG},
     "events": {"stats": FLAG, "interval": VALUE},
     "exec": {
         "console-socket": VALUE,

@@ -22,6 +22,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "spec": ("", "write a config.json to start from"),
     "features": ("", "print what this runtime can do, as JSON"),
     "check": ("", "validate a bundle against the specification and this host; starts nothing"),
+    "doctor": ("", "tell what this host offers to containers, what is lacking and how to mend it"),
     "explain": ("", "print the steps that would make the container"),
     "gc": ("", "finish what crashes left behind"),
     "planner": ("", "stay resident and compile for other calls, which are faster then"),
