@@ -78,7 +78,7 @@ callers: setup-test native ## podman, containerd, dockerd and buildah driving RU
 sweep: setup-test native ## SIGKILL at every step of every operation (make test runs a subset)
 	@CORRAL_SWEEP=all $(PYTEST) tests/sweep
 
-bench: setup-test native ## wall time, CPU time and memory beside runc and crun; see docs/performance.md
+bench: setup-test install ## what containers cost beside runc, crun and the kernel (PEERS=1: newer ones too)
 	@$(PY) tools/bench.py
 
 fuzz: setup-test native ## the fuzzers for FUZZ_SECONDS each (default 300)
