@@ -84,6 +84,7 @@ FACTS: dict[str, Callable[[], bool]] = {
     "cgroup": has_cgroup,
     "limits": can_limit,
     "buildah": lambda: shutil.which("buildah") is not None,
+    "containerd": lambda: shutil.which("containerd-shim-runc-v2") is not None,
 }
 
 
