@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import base64
 import os
+import re
 import signal
 import sys
 import time
@@ -80,6 +81,7 @@ def run_selection(machine: Machine, selection: Selection, on_message: Callable[[
         if event == "selected":
             outcome.selected += message["count"]
             outcome.left_out = message["left_out"]
+            on_message(message)
         elif event == "file":
             path = folder / Path(message["name"]).name
             path.write_bytes(base64.b64decode(message["data"]))
@@ -96,9 +98,10 @@ def run_selection(machine: Machine, selection: Selection, on_message: Callable[[
 class Printer:
     """Shows reports to a person, and counts."""
 
-    def __init__(self, *, is_skip_fine: bool) -> None:
+    def __init__(self, cell: Cell, *, is_skip_fine: bool) -> None:
+        self.cell = cell
         self.is_skip_fine = is_skip_fine
-        self.counts = {"passed": 0, "failed": 0, "skipped": 0, "xfailed": 0}
+        self.counts = {"passed": 0, "failed": 0, "skipped": 0, "impossible": 0, "xfailed": 0}
 
     def show(self, message: dict[str, Any]) -> None:
         """Print a finished test, or a part of one that did not pass."""
@@ -108,8 +111,10 @@ class Printer:
         outcome = "xfailed" if "wasxfail" in data and data["outcome"] == "skipped" else data["outcome"]
         if outcome == "passed" and data.get("when") != "call":
             return
+        if outcome == "skipped" and re.search(self.cell.impossible, message["text"]):
+            outcome = "impossible"
         self.counts[outcome] += 1
-        print(f"{outcome:8}{data.get('duration', 0):7.2f}s  {data['nodeid']}", flush=True)
+        print(f"{outcome:10}{data.get('duration', 0):7.2f}s  {data['nodeid']}", flush=True)
         if outcome in ("failed", "skipped"):
             print("    " + message["text"].replace("\n", "\n    "), flush=True)
 
@@ -132,9 +137,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     # A `timeout` around us sends it: leave by the same way as from an error, so that nothing stays behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    printer = Printer(is_skip_fine=options.allow_skips)
     try:
         cell = parse_cell(options.cell)
+        printer = Printer(cell, is_skip_fine=options.allow_skips)
         selection = Selection(cell, tuple(options.arguments) or ENVIRONMENT, options.limit, options.shards)
         with lock(), boot(cell) as machine:
             print(f"{cell.name}: {machine.kernel.release} up after {machine.boot_s:.1f} s", flush=True)

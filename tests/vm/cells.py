@@ -61,6 +61,12 @@ class Cell:
         }
 
     @property
+    def impossible(self) -> str:
+        """A pattern of the reasons for which a test may be skipped inside: the hierarchy has no such thing."""
+        version = "v2" if self.hierarchy == "v2" else "v1"
+        return rf"cgroup {version} (has no|cannot) "
+
+    @property
     def absent(self) -> tuple[str, ...]:
         """Names of the markers ``requires`` and ``host`` that this cell lacks by what it is.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -59,6 +60,9 @@ def report(request: pytest.FixtureRequest) -> Callable[[Cell, dict[str, Any]], N
     capture = config.pluginmanager.getplugin("capturemanager")
 
     def pass_on(cell: Cell, message: dict[str, Any]) -> None:
+        if message["event"] == "selected":
+            # The progress in percent is counted against it.
+            request.session.testscollected += message["count"]
         if message["event"] not in ("report", "collect"):
             return
         data = dict(message["data"])
@@ -66,7 +70,8 @@ def report(request: pytest.FixtureRequest) -> Callable[[Cell, dict[str, Any]], N
         found = config.hook.pytest_report_from_serializable(config=config, data=data)
         if found is None:
             raise BenchError(f"read a report from the guest: {data['nodeid']} is of no known kind")
-        if found.skipped and not hasattr(found, "wasxfail"):
+        is_impossible = found.skipped and re.search(cell.impossible, text_of(found))
+        if found.skipped and not is_impossible and not hasattr(found, "wasxfail"):
             # There is a machine made for each thing that a test may need: nothing is left to skip for.
             found.outcome, found.longrepr = (
                 "failed",

@@ -11,7 +11,7 @@ Layout, mounted read-only at /opt/corral in the guest::
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
+import inspect
 import os
 import re
 import shutil
@@ -31,7 +31,9 @@ GUEST_INTERPRETER = "/usr/bin/python3"
 WHEEL_INPUTS = ("src", "native", "hatch_build.py", "pyproject.toml", "README.md", "LICENSE")
 # src stays out: inside, `import corral` is the wheel's.
 TREE_INPUTS = ("tests", "native", "tools", "pyproject.toml", "hatch_build.py", "Makefile")
-TEST_DISTRIBUTIONS = ("pytest", "pytest-timeout", "hypothesis", "coverage", "jeepney")
+TEST_DISTRIBUTIONS = ("pytest", "pytest-timeout", "hypothesis", "coverage")
+# Optional for the wheel; the guest has a systemd to speak to.
+OPTIONAL = ("jeepney",)
 
 
 def files_of(names: tuple[str, ...]) -> list[Path]:
@@ -112,10 +114,10 @@ def closure(names: tuple[str, ...]) -> Iterator[importlib.metadata.Distribution]
         yield found
 
 
-def test_library() -> list[tuple[Path, str]]:
-    """(file here, path there) of pytest and its company."""
+def files_of_distributions(names: tuple[str, ...]) -> list[tuple[Path, str]]:
+    """(file here, path below site-packages) of these distributions and of what they need."""
     found = []
-    for item in closure(TEST_DISTRIBUTIONS):
+    for item in closure(names):
         for file in item.files or []:
             source = Path(str(file.locate()))
             if ".." not in file.parts and "__pycache__" not in file.parts and source.is_file():
@@ -134,32 +136,51 @@ def build_payload() -> Path:
         here = ".".join(str(number) for number in sys.version_info[:2])
         raise BenchError(f"carry pytest into the guest: it runs Python 3.11, and the bench runs on {here}")
     wheel = build_wheel()
-    library = test_library()
-    key = digest_of(TREE_INPUTS, wheel.parent.name, *(f"{name} {path.stat().st_mtime_ns}" for path, name in library))
+    library, needed = files_of_distributions(TEST_DISTRIBUTIONS), files_of_distributions(needs_of(wheel))
+    copied = [f"{name} {path.stat().st_mtime_ns}" for path, name in (*library, *needed)]
+    recipe = inspect.getsource(_stage) + inspect.getsource(install_wheel)
+    key = digest_of(TREE_INPUTS, wheel.parent.name, recipe, *copied)
     target = STORE / "payloads" / f"{key}.erofs"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with scratch("payload") as work:
             stage = work / "stage"
-            install_wheel(wheel, stage / "prefix")
-            for source, name in library:
-                _copy(source, stage / "python" / name)
-            for source in files_of(TREE_INPUTS):
-                _copy(source, stage / "tree" / source.relative_to(ROOT))
-            for name in ("run.py", "reporter.py"):
-                _copy(HERE / "guest" / name, stage / "bench" / name)
-            # What the tests look for where `make native` puts it.
-            (stage / "tree/build").mkdir(parents=True)
-            (stage / "tree/build/bin").symlink_to("/opt/corral/prefix/bin")
-            # erofs keeps no time of each file, so the bytecode must not be compared with one.
-            compile_all = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
-            compile_all += ["-s", str(stage), "-p", "/opt/corral", str(stage / "prefix"), str(stage / "python")]
-            run_tool(compile_all, timeout_s=300)
+            _stage(stage, wheel, library, needed)
             run_tool(["mkfs.erofs", "-T0", str(work / "disk"), str(stage)], timeout_s=120)
             (work / "disk").rename(target)
         prune(target.parent, keep=3)
     os.utime(target)
     return target
+
+
+def needs_of(wheel: Path) -> tuple[str, ...]:
+    """The distributions that the wheel's metadata asks for, and the optional ones that the guest has."""
+    with zipfile.ZipFile(wheel) as archive:
+        name = next(item for item in archive.namelist() if item.endswith(".dist-info/METADATA"))
+        lines = re.findall(r"^Requires-Dist: (.+)$", archive.read(name).decode(), re.MULTILINE)
+    return (*(line for line in lines if "extra ==" not in line), *OPTIONAL)
+
+
+def _stage(stage: Path, wheel: Path, library: list[tuple[Path, str]], needed: list[tuple[Path, str]]) -> None:
+    """Lay out the disk's content."""
+    packages = f"prefix/lib/python{GUEST_PYTHON[0]}.{GUEST_PYTHON[1]}/site-packages"
+    install_wheel(wheel, stage / "prefix")
+    for source, name in needed:
+        _copy(source, stage / packages / name)
+    for source, name in library:
+        _copy(source, stage / "python" / name)
+    for source in files_of(TREE_INPUTS):
+        _copy(source, stage / "tree" / source.relative_to(ROOT))
+    for name in ("run.py", "reporter.py"):
+        _copy(HERE / "guest" / name, stage / "bench" / name)
+    # What the tests look for where `make native` puts it, and where a checkout has its sources: the wheel's.
+    (stage / "tree/build").mkdir(parents=True)
+    (stage / "tree/build/bin").symlink_to("/opt/corral/prefix/bin")
+    (stage / "tree/src").symlink_to(f"/opt/corral/{packages}")
+    # erofs keeps no time of each file, so the bytecode must not be compared with one.
+    compile_all = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
+    compile_all += ["-s", str(stage), "-p", "/opt/corral", str(stage / "prefix"), str(stage / "python")]
+    run_tool(compile_all, timeout_s=300)
 
 
 def _copy(source: Path, output: Path) -> None:
