@@ -194,7 +194,7 @@ class Making(Operation):
             return
         if point.action == "none":
             stage.expect(outcome.code == 0, "was to succeed")
-        if point.victim == "front" and point.action == "errno" and not self._is_fine(point):
+        if point.must_be_refused:
             stage.expect(outcome.code > 0, "was to be refused")
         if point.is_first_planner:
             stage.expect(outcome.code == 0, "a second planner was to help")
@@ -220,10 +220,6 @@ class Making(Operation):
     def _is_late(self, point: Point) -> bool:
         # What a planner does to its front after the verdict may come after DONE.
         return point.op.startswith("after message") or (self.command == "run" and point.victim != "front")
-
-    def _is_fine(self, point: Point) -> bool:
-        # After its last step nothing can be refused; in the undo a refusal is a refusal all the same.
-        return point.is_optional or point.op in ("WARN",)
 
     def _ended_itself(self, point: Point, outcome: Outcome) -> bool:
         # `run` passes the code of a program that was killed before it could begin.
@@ -262,7 +258,7 @@ class Starting(Operation):
             if status == "created":
                 again = stage.run("start", name)
                 stage.expect(again.code == 0, f"start again: {again}")
-        elif point.action == "errno" and not point.is_optional and "EXEC" not in point.op:
+        elif point.must_be_refused:
             stage.expect(outcome.code > 0, "was to be refused")
         elif point.action == "none":
             stage.expect(outcome.code == 0, f"start: {outcome}")
@@ -292,7 +288,7 @@ class Executing(Operation):
         check_words(stage, outcome) if outcome.code != 137 else None
         if point.kills_front:
             stage.expect(outcome.code == -9, "the front was to be killed")
-        elif point.victim == "front" and point.action == "errno" and not point.is_optional:
+        elif point.must_be_refused:
             stage.expect(outcome.code == 255, "was to be refused with 255")
         elif point.is_first_planner:
             stage.expect(outcome.code == 0, "a second planner was to help")
@@ -331,7 +327,7 @@ class Mounting(Operation):
         check_words(stage, outcome)
         if point.kills_front:
             stage.expect(outcome.code == -9, "the front was to be killed")
-        elif point.victim == "front" and point.action == "errno" and not point.is_optional:
+        elif point.must_be_refused:
             stage.expect(outcome.code > 0, "was to be refused")
         elif point.action == "none" or point.is_first_planner:
             stage.expect(outcome.code == 0, "was to succeed")
@@ -382,7 +378,7 @@ class Programs(Operation):
             stage.expect(outcome.code == -9, "the front was to be killed")
         elif point.action == "none":
             stage.expect(outcome.code == 0, "was to succeed")
-        elif not point.is_optional and not self._only_warns(point):
+        elif point.must_be_refused and point.op != "HOOK_OUTPUT":
             stage.expect(outcome.code > 0, "was to be refused")
         status = stage.world.status(name)
         stage.expect(status != "paused", "it was left frozen")
@@ -397,9 +393,6 @@ class Programs(Operation):
             stage.problems += stage.world.settle()
         prove_removable(stage, name)
         return outcome
-
-    def _only_warns(self, point: Point) -> bool:
-        return point.op == "HOOK_OUTPUT"
 
     def _finish(self, stage: Stage, name: str, point: Point, outcome: Outcome, status: str) -> None:
         if outcome.code == 0:

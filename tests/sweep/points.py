@@ -38,6 +38,13 @@ class Point:
         return self.action == "kill" and self.victim == "front"
 
     @property
+    def must_be_refused(self) -> bool:
+        """Whether the command has to fail, in words. Init does not come back from EXEC, nor the stage from FORK."""
+        if self.action != "errno" or self.victim == "planner" or self.is_optional or self.op == "WARN":
+            return False
+        return self.victim == "front" or "after:" not in self.failpoint
+
+    @property
     def is_first_planner(self) -> bool:
         """Whether one planner dies before it has answered: nothing was done yet, and another one is asked."""
         return self.planner.endswith(" once") and self.is_before_plan

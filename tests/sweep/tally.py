@@ -31,9 +31,10 @@ def seed() -> str:
 
 
 def summary() -> str:
-    """One line for the end of the session."""
+    """The points of each operation where it is asked for all of them, and one line for the end of the session."""
     done, known = (sum(column) for column in zip(*COUNTS.values(), strict=True))
-    return (
+    rows = [f"crash sweep: {name}: {some} of {all_}\n" for name, (some, all_) in COUNTS.items() if wanted()]
+    return "".join(rows) + (
         f"crash sweep: {done} of {known} points in {len(COUNTS)} operations, {len(OPS)} kinds of step, "
         f"CORRAL_SWEEP_SEED={seed()}"
     )
