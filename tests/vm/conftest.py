@@ -46,8 +46,10 @@ def machines() -> Iterator[Machines]:
     """The machines of this session; none is left afterwards."""
     absent = missing_tools()
     if absent:
-        text = f"requires vm: these Debian packages are not installed: {' '.join(absent)}"
-        pytest.skip(text)
+        text = f"these Debian packages are not installed: {' '.join(absent)}"
+        if "vm" in os.environ.get("CORRAL_MUST", "").split(","):
+            pytest.fail(f"CORRAL_MUST names vm, but {text}", pytrace=False)
+        pytest.skip(f"requires vm: {text}")
     found = Machines()
     yield found
     found.close()

@@ -155,6 +155,10 @@ class Machine:
                 raise MachineLost(self._with_console("wait for the guest: nothing within its time"))
             data = self._connection.recv(1 << 16)
             if not data:
+                # The port closes a moment before the process ends.
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    assert self._process is not None
+                    self._process.wait(timeout=5)
                 raise MachineLost(self._with_console("read from the guest: it ended"))
             self._buffer += data
 
