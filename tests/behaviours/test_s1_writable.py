@@ -90,6 +90,13 @@ def test_s1_2_child_can_be_made_entered_and_limited(
 
 
 @DELEGATES
+def test_s1_2_option_grants_it_without_any_annotation(runtime: Runtime, bundle: Bundle) -> None:
+    """`--cgroup-writable` is the caller's word, not the configuration's: also where that mounts cgroups read-only."""
+    script = f"mkdir {TOP}/job && echo 9 > {TOP}/job/pids.max && cat {TOP}/job/pids.max"
+    assert runtime.run(mount_cgroups(bundle, "ro"), script, "--cgroup-writable").lines == ["9"]
+
+
+@DELEGATES
 def test_s1_2_init_is_in_the_inner_leaf_and_controllers_are_enabled(runtime: Runtime, writable: Bundle) -> None:
     """The container's group has no process of its own and gives controllers to its children; inside it is the root."""
     with runtime.start(writable) as c:
@@ -134,11 +141,20 @@ def test_s1_4_and_s1_5_no_layout_but_v2_passes_with_any_word() -> None:
 
 
 @applies("not-v2", "cgroup")
-def test_s1_5_flag_is_refused_on_v1_and_hybrid(runtime: Runtime, bundle: Bundle) -> None:
+@pytest.mark.parametrize("how", ["annotation", "option"])
+def test_s1_5_flag_is_refused_on_v1_and_hybrid(runtime: Runtime, bundle: Bundle, how: str) -> None:
     """A clear refusal that names the layout, before anything is made. At a handler's load it comes with the engine."""
     mount_cgroups(bundle, "rw")
-    bundle.spec["annotations"] = {ANNOTATION: LEAF}
-    runtime.refuse(bundle, "cgroup v2", facts.mode())
+    flags = []
+    if how == "annotation":
+        bundle.spec["annotations"] = {ANNOTATION: LEAF}
+    else:
+        flags = ["--cgroup-writable"]
+    done = runtime.run(bundle, ": > /started", *flags, check=False)
+    assert done.returncode != 0
+    assert not (bundle.rootfs / "started").exists()
+    assert "cgroup v2" in done.stderr
+    assert facts.mode() in done.stderr
 
 
 @applies("cgroup", "root", "limits")
