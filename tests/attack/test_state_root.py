@@ -47,3 +47,16 @@ def test_refused_creates_cost_a_resident_planner_nothing(runtime: Runtime, bundl
             told = runtime("create", "--bundle", bundle.path, c.id, check=False)
             assert "container with given ID already exists" in told.stderr
         wait_until(lambda: len(list(folder.iterdir())) == before, "the planner's sessions end")
+
+
+@pytest.mark.cold
+def test_bundle_of_a_fifo_does_not_keep_a_resident_planner(runtime: Runtime, bundle: Bundle, directory: Path) -> None:
+    """One caller's odd config is refused, and the next is served by the same planner."""
+    strange = directory / "strange"
+    strange.mkdir()
+    os.mkfifo(strange / "config.json")
+    with resident_planner(runtime) as planner:
+        told = runtime("run", "--bundle", strange, "strange", check=False)
+        assert f"read {strange}/config.json: not a regular file" in told.stderr
+        assert runtime.run(bundle, "echo served").stdout == "served\n"
+        assert planner.poll() is None

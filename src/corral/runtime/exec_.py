@@ -15,6 +15,7 @@ from corral.runtime import process as compile_process
 from corral.runtime.create import KEEP_GROUPS_ANNOTATION
 from corral.runtime.documents import exec_state
 from corral.runtime.host import read_host
+from corral.runtime.inputs import read_file
 from corral.runtime.job import MODE_EXEC, Options
 from corral.runtime.plan import INIT, SLOT_CONSOLE_SOCKET, SLOT_SECCOMP, Plan
 from corral.runtime.prepare import listen_fds, preserved_fds, raise_problems, state_root
@@ -113,8 +114,7 @@ def read_process(line: CommandLine, around: Surroundings, spec: Spec, warnings: 
 
 def _read_json(path: str) -> Any:  # noqa: ANN401 -- unchecked JSON, validated by the caller
     try:
-        with open(path, "rb") as file:
-            return loads(file.read())
+        return loads(read_file(path))
     except OSError as exc:
         raise NotFound(
             f"read {path}: {(exc.strerror or '').lower()}",

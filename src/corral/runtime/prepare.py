@@ -16,6 +16,7 @@ from corral.runtime.create import compile_create
 from corral.runtime.documents import SPEC_VERSION
 from corral.runtime.groups import Groups, choose_manager, place_groups
 from corral.runtime.host import read_host
+from corral.runtime.inputs import read_file
 from corral.runtime.job import Job, Options
 from corral.runtime.programs import compile_programs
 from corral.runtime.record import SCHEMA, default_root, reserve
@@ -148,15 +149,14 @@ def read_config(line: CommandLine, around: Surroundings) -> bytes:
     """The bytes of config.json, or of ``--config``. Raises: NotFound, InvalidArgument."""
     path = around.absolute(line.text("config")) or f"{bundle_path(line, around)}/config.json"
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return read_file(path)
     except FileNotFoundError as exc:
         raise NotFound(
             f"read {path}: no such file or directory",
             hint="give the bundle's directory with --bundle; `corral-runtime spec` writes a config.json",
             path=path,
         ) from exc
-    except (IsADirectoryError, NotADirectoryError, PermissionError) as exc:
+    except (NotADirectoryError, PermissionError) as exc:
         raise InvalidArgument(f"read {path}: {(exc.strerror or '').lower()}", path=path) from exc
 
 

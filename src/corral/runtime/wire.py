@@ -19,6 +19,9 @@ VERSION = 1
 _HEADER = struct.Struct("<IHHIIII")
 _STEP = struct.Struct("<HBBI")
 _U64 = (1 << 64) - 1
+# As in native/executor/plan.h.
+MAX_STEPS = 4096
+MAX_BYTES = 16 << 20
 
 
 class _Data:
@@ -65,7 +68,12 @@ def _put_other(data: _Data, kind: str, value: str | bytes | Sequence[str], op: s
 
 
 def encode(plan: Plan) -> bytes:
-    """The plan as the executor reads it. Raises: InvalidArgument for a string with a NUL character."""
+    """The plan as the executor reads it. Raises: InvalidArgument for a NUL character, or more than it takes."""
+    if len(plan.steps) > MAX_STEPS:
+        raise InvalidArgument(
+            f"encode the plan: it has {len(plan.steps)} steps, the executor takes at most {MAX_STEPS}",
+            hint="ask for fewer mounts, devices, masked paths or hooks",
+        )
     data = _Data()
     # A step's head has the size of an argument, so all steps together are one row of 64-bit words.
     words: list[int] = []
@@ -88,7 +96,10 @@ def encode(plan: Plan) -> bytes:
     header = _HEADER.pack(
         MAGIC, VERSION, 0, _HEADER.size + len(steps) + data.length, len(plan.steps), len(steps), data.length
     )
-    return header + steps + b"\0".join(data.chunks) + b"\0"
+    encoded = header + steps + b"\0".join(data.chunks) + b"\0"
+    if len(encoded) > MAX_BYTES:
+        raise InvalidArgument(f"encode the plan: it has {len(encoded)} bytes, the executor takes at most {MAX_BYTES}")
+    return encoded
 
 
 def decode(raw: bytes) -> Plan:

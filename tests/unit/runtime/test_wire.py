@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from corral.errors import Internal, InvalidArgument
 from corral.runtime.plan import Plan, Step, show_argument
 from corral.runtime.steps import STEPS
-from corral.runtime.wire import decode, encode
+from corral.runtime.wire import MAX_BYTES, MAX_STEPS, decode, encode
 
 _TEXT = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=40)
 _ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
@@ -118,3 +119,20 @@ def test_steps_compare_by_all_their_members() -> None:
     assert step != Step(0, "SYNC", ("a",), "y", 0)
     assert step != "SYNC"
     assert repr(step) == "Step(front, SYNC, ('a',), 'x', 0)"
+
+
+def test_plan_that_the_executor_would_not_take_is_refused_in_words() -> None:
+    """Whoever asked for too much is told so, and not that two versions were mixed."""
+    plan = plan_of(*[Step(0, "WARN", ("x",), "", 0)] * 4097)
+    with pytest.raises(InvalidArgument, match="it has 4097 steps, the executor takes at most 4096"):
+        encode(plan)
+    with pytest.raises(InvalidArgument, match="the executor takes at most 16777216"):
+        encode(plan_of(Step(0, "WARN", ("x" * (16 << 20),), "", 0)))
+
+
+def test_bounds_are_those_of_the_executor() -> None:
+    """Written down on both sides, as the planner refuses in better words."""
+    header = (Path(__file__).parents[3] / "native/executor/plan.h").read_text()
+
+    assert f"PLAN_STEPS   {MAX_STEPS}\n" in header
+    assert f"PLAN_MAX     ({MAX_BYTES >> 20}u << 20)\n" in header

@@ -14,6 +14,7 @@ from corral.oci.names import NAMESPACES
 from corral.oci.shape import conform
 from corral.oci.validate import drop_nulls, normalize, to_error
 from corral.oci.validate_mounts import MOUNTS_RULE, check_mounts
+from corral.runtime.inputs import read_file
 from corral.runtime.job import MODE_CREATE
 from corral.runtime.mounts import OPT_KERNEL_FS, OPT_TMPCOPYUP
 from corral.runtime.options import check_id
@@ -70,8 +71,7 @@ def read_mounts(path: str, *, with_sources: bool) -> list[Mount]:
     Without ``with_sources`` only the destinations count.
     """
     try:
-        with open(path, "rb") as file:
-            document = drop_nulls(loads(file.read()))
+        document = drop_nulls(loads(read_file(path)))
     except OSError as exc:
         raise NotFound(f"read {path}: {(exc.strerror or str(exc)).lower()}", hint=_USAGE, path=path) from exc
     if isinstance(document, dict) and "mounts" in document:
