@@ -41,9 +41,9 @@ class Machines:
         self._stack.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def machines() -> Iterator[Machines]:
-    """The machines of this session; none is left afterwards."""
+    """The machines of the cells; none is left when other folders' tests go on."""
     absent = missing_tools()
     if absent:
         text = f"these Debian packages are not installed: {' '.join(absent)}"
