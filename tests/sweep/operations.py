@@ -303,9 +303,11 @@ class Executing(Operation):
 
 
 class Mounting(Operation):
-    """mounts add: into a running container."""
+    """mounts add and mounts remove, in a running container."""
 
-    name = "mounts-add"
+    def __init__(self, verb: str) -> None:
+        self.verb = verb
+        self.name = f"mounts-{verb}"
 
     def _file(self, stage: Stage) -> str:
         path = stage.world.path / "mounts.json"
@@ -323,7 +325,10 @@ class Mounting(Operation):
         """Whatever becomes of it, the container runs on, the same works again, and what was mounted can be removed."""
         name = stage.world.new_id()
         stage.make_running(name)
-        outcome = stage.run("mounts", "add", name, self._file(stage), point=point)
+        if self.verb == "remove":
+            there = stage.run("mounts", "add", name, self._file(stage))
+            assert there.code == 0, there
+        outcome = stage.run("mounts", self.verb, name, self._file(stage), point=point)
         check_words(stage, outcome)
         if point.kills_front:
             stage.expect(outcome.code == -9, "the front was to be killed")
