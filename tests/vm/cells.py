@@ -126,7 +126,7 @@ def _present(folders: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _statements(name: str) -> Selection:
-    return Selection(parse_cell(name), (*_present(_STATEMENT_FOLDERS), "-k", _STATEMENTS))
+    return Selection(parse_cell(name), (*_present(_STATEMENT_FOLDERS), "-k", _STATEMENTS), shards=2)
 
 
 def _everything(name: str, limit_s: float) -> Selection:
