@@ -53,7 +53,8 @@ int find_planner(char interpreter[PATH_MAX], char launcher[PATH_MAX]);
 void find_self(void);
 /* Its path, "" if /proc is not there; also after become_copy(). */
 const char *self_path(void);
-/* Starts the program again from a sealed copy; returns 0 in the copy, or -errno after log_error. */
+/* Asks for the plan (planner_ask_early) and starts the program again from a sealed copy; returns 0 in the copy, or -errno
+ * after log_error. */
 int become_copy(const struct invocation *inv);
 
 /* ---- commands; each returns the exit code --------------------------------------------------------------------- */

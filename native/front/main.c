@@ -67,13 +67,13 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         if (strcmp(inv.command, commands[i].name) != 0)
             continue;
-        if (commands[i].enters && become_copy(&inv) < 0)
-            return 1;
         const char *points = getenv("CORRAL_FAILPOINT");
         if (points && failpoints_parse(points) < 0) {
             log_error("read CORRAL_FAILPOINT: invalid argument", "ACTOR:STEP[:N][:after]:(errno=N|kill|stop)");
             return 1;
         }
+        if (commands[i].enters && become_copy(&inv) < 0)
+            return strcmp(inv.command, "exec") == 0 ? 255 : 1;
         return commands[i].run(&inv);
     }
     return exec_python(&inv);

@@ -156,12 +156,14 @@ static enum outcome take_reclaim(struct answer *ret, const struct message *m) {
     return OUT_DONE;
 }
 
-static enum outcome converse(struct answer *ret, int request, int timeout_ms) {
-    static struct message m;
+static int send_request(int sock, int request) {
     struct message_head head = {.kind = MSG_REQUEST};
     (void)lseek(request, 0, SEEK_SET); /* the offset is shared with whoever read it before */
-    if (message_send(ret->sock, &head, NULL, 0, request) < 0)
-        return OUT_GONE;
+    return message_send(sock, &head, NULL, 0, request);
+}
+
+static enum outcome await_answer(struct answer *ret, int timeout_ms) {
+    static struct message m;
     for (;;) {
         if (message_receive(ret->sock, &m, timeout_ms) <= 0)
             return OUT_GONE;
@@ -185,6 +187,10 @@ static enum outcome converse(struct answer *ret, int request, int timeout_ms) {
             return OUT_GONE;
         }
     }
+}
+
+static enum outcome converse(struct answer *ret, int request, int timeout_ms) {
+    return send_request(ret->sock, request) < 0 ? OUT_GONE : await_answer(ret, timeout_ms);
 }
 
 /* A planner that wants a record undone may end after it said so, or go on with the same socket. */
@@ -212,19 +218,89 @@ static void give_up(const struct answer *ret, bool again) {
     }
 }
 
+/* ---- asking before this process becomes its copy ----------------------------------------------------------------- */
+
+/* Carries the socket, the request and the cold planner's pid to the copy. */
+#define ASKED "CORRAL_ASKED"
+
+int planner_ask_early(const struct invocation *inv) {
+    static char mark[80];
+    struct answer ask = {.plan = -1, .record = -1, .owner_lock = -1, .sock = -1};
+    int request = make_request(inv);
+    if (request < 0) /* planner_ask() meets that again, and says it */
+        return 0;
+    ask.sock = connect_resident(inv);
+    if (ask.sock < 0 && spawn_cold(&ask) < 0) {
+        close(request);
+        return log_error_written() ? -1 : 0;
+    }
+    if (send_request(ask.sock, request) < 0) {
+        close(request);
+        planner_end(&ask);
+        return 0;
+    }
+    (void)fcntl(ask.sock, F_SETFD, 0);
+    (void)fcntl(request, F_SETFD, 0);
+    fmt(mark, sizeof(mark), ASKED "=%d,%d,%d", ask.sock, request, (int)ask.cold);
+    putenv(mark);
+    return 0;
+}
+
+/* "sock,request,pid" -> three numbers. */
+static bool parse_asked(const char *text, int numbers[3]) {
+    char word[16];
+    for (int i = 0; i < 3; i++) {
+        size_t n = strcspn(text, ",");
+        if (n >= sizeof(word) || (i < 2) != (text[n] == ','))
+            return false;
+        memcpy(word, text, n);
+        word[n] = '\0';
+        if (!parse_int(word, i < 2 ? 3 : 0, INT32_MAX, &numbers[i]))
+            return false;
+        text += n + 1;
+    }
+    return true;
+}
+
+/* What planner_ask_early() began. A socket whose other end is not of our own uid is not ours. */
+static bool take_asked(struct answer *ret, int *request) {
+    int numbers[3];
+    struct ucred peer;
+    socklen_t len = sizeof(peer);
+    const char *text = getenv(ASKED);
+    bool valid = text && parse_asked(text, numbers) && fcntl(numbers[1], F_GETFD) >= 0 &&
+                 getsockopt(numbers[0], SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.uid == geteuid();
+    (void)unsetenv(ASKED);
+    if (!valid)
+        return false;
+    (void)fcntl(numbers[0], F_SETFD, FD_CLOEXEC);
+    (void)fcntl(numbers[1], F_SETFD, FD_CLOEXEC);
+    ret->sock = numbers[0];
+    *request = numbers[1];
+    ret->cold = numbers[2];
+    return true;
+}
+
 void planner_ask(const struct invocation *inv, struct answer *ret) {
     int attempts = 0, reclaims = 0;
     *ret = (struct answer){.exit_code = 1, .plan = -1, .record = -1, .owner_lock = -1, .sock = -1};
-    cleanup_fd int request = make_request(inv);
+    cleanup_fd int request = -1;
+    bool asked = take_asked(ret, &request);
+    if (!asked)
+        request = make_request(inv);
     if (request < 0) {
         log_error(request == -E2BIG ? "read the command line: argument list too long" : "pass the request on: no memory", NULL);
         ret->done = true;
         return;
     }
-    ret->sock = connect_resident(inv);
-    bool resident = ret->sock >= 0;
+    if (!asked)
+        ret->sock = connect_resident(inv);
+    bool resident = ret->sock >= 0 && ret->cold == 0;
     for (;;) {
-        enum outcome out = resident ? converse(ret, request, RESIDENT_MS) : converse_cold(ret, request);
+        enum outcome out = asked      ? await_answer(ret, resident ? RESIDENT_MS : COLD_MS)
+                           : resident ? converse(ret, request, RESIDENT_MS)
+                                      : converse_cold(ret, request);
+        asked = false;
         if (out == OUT_DONE)
             return;
         if (out == OUT_AGAIN && ++reclaims <= RECLAIMS)

@@ -22,10 +22,14 @@ struct answer {
  * reclaimed. Always fills *ret; on failure `done` is set after log_error. */
 void planner_ask(const struct invocation *inv, struct answer *ret);
 
+/* Sends the request before this process replaces itself by its private copy, which takes a while: planner_ask() in the
+ * copy goes on with it. -1 after log_error if there can be no plan. */
+int planner_ask_early(const struct invocation *inv);
+
 /* Closes the socket and reaps a cold planner; bounded, and idempotent. */
 void planner_end(struct answer *answer);
 
-/* The request (request.c): a sealed memfd, owned by the caller, or -errno. Call it before anything is opened. */
+/* The request (request.c): a sealed memfd, owned by the caller, or -errno. */
 int make_request(const struct invocation *inv);
 
 #endif

@@ -34,7 +34,7 @@ static void put(struct text *t, const char *prefix, const char *value) {
     t->len += p + v;
 }
 
-/* The caller's descriptors above 2: those that --preserve-fds may name. */
+/* The caller's descriptors above 2: those that --preserve-fds may name. Our own are all close-on-exec, its cannot be. */
 static void put_fds(struct text *t) {
     static char list[4096];
     size_t n = 0;
@@ -42,7 +42,7 @@ static void put_fds(struct text *t) {
     list[0] = '\0';
     for (struct dirent *e = dir ? readdir(dir) : NULL; e; e = readdir(dir)) {
         int fd;
-        if (parse_int(e->d_name, 3, INT32_MAX, &fd) && fd != dirfd(dir))
+        if (parse_int(e->d_name, 3, INT32_MAX, &fd) && !(fcntl(fd, F_GETFD) & FD_CLOEXEC))
             n += fmt(list + n, sizeof(list) - n, n ? ",%d" : "%d", fd);
     }
     if (dir)

@@ -7,6 +7,7 @@
 #include <sys/statvfs.h>
 
 #include "front/front.h"
+#include "front/planner.h"
 
 extern char **environ;
 
@@ -105,6 +106,9 @@ int become_copy(const struct invocation *inv) {
         fmt(self, sizeof(self), "%s", getenv(MARK));
         return unsetenv(MARK);
     }
+    /* Planning goes on while this process copies itself. */
+    if (planner_ask_early(inv) < 0)
+        return -ECANCELED;
     fmt(mark, sizeof(mark), MARK "=%s", self);
     putenv(mark);
     int fd = make_memfd(own);

@@ -65,6 +65,14 @@ def test_exit_code_is_known_when_the_caller_ignores_its_children(front: Front) -
     assert subprocess.run(command, env=front.environment(), timeout=60).returncode == 3
 
 
+@pytest.mark.parametrize("stale", ["3,4,0", "0,1,2", "99,98,1", "nonsense", ""])
+def test_stale_question_is_not_taken_when_the_environment_names_one(front: Front, stale: str) -> None:
+    """The front asks before it becomes its private copy; what another process left in the environment is not its."""
+    front.plan('*run("sh", "-c", "exit 3")')
+    environment = {**front.environment(), "CORRAL_ASKED": stale}
+    assert subprocess.run(front.command("exec"), env=environment, timeout=60).returncode == 3
+
+
 def test_unrelated_child_of_the_front_does_not_hold_up_its_failure(front: Front) -> None:
     """A shell that execs the runtime leaves it its background processes as children."""
     front.plan('("init", "HOSTNAME", "x" * 70), *run("true")')
