@@ -269,7 +269,8 @@ def test_s1_11_denied_device_stays_denied(runtime: Runtime, bundle: Bundle) -> N
 def test_s1_11_denied_device_cannot_be_opened_from_a_child_group(runtime: Runtime, writable: Bundle) -> None:
     """The program on the container's group binds every group below it."""
     set_capabilities(writable.spec, "CAP_MKNOD")
-    script = f"mkdir {TOP}/c; echo $$ > {TOP}/c/cgroup.procs; cat /proc/self/cgroup; mknod /tmp/loop b 7 0; cat /tmp/loop || echo no"
+    script = f"""mkdir {TOP}/c; echo $$ > {TOP}/c/cgroup.procs; cat /proc/self/cgroup
+        mknod /tmp/loop b 7 0; cat /tmp/loop || echo no"""
     done = runtime.run(writable, script)
     assert done.lines == ["0::/c", "no"]
     assert "Operation not permitted" in done.stderr
