@@ -88,6 +88,7 @@ def test_a_broken_configuration_gives_a_plan_or_one_error(base: Any, bundle: Pat
     @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
     @given(edits)
     @example([(0, "drop", 0)])
+    @example([(112, "replace", 38), (540, "replace", 17)])  # a line break in the path of a hook
     def explore(chosen: list[Edit]) -> None:
         document = deepcopy(base())
         for where, what, value in chosen:

@@ -29,6 +29,9 @@ _NS_GET_NSTYPE = 0xB703
 _UNLIMITED = (1 << 64) - 1
 
 
+_NO_CONTROLS = {code: " " for code in (*range(32), 127)}
+
+
 class Finding:
     """One problem. ``severity`` is ``error`` (no container can be made) or ``warning``; ``kind`` that of the error."""
 
@@ -38,8 +41,9 @@ class Finding:
         self, severity: str, message: str, pointer: str = "", hint: str = "", *, kind: str = "invalid-argument"
     ) -> None:
         self.severity = severity
-        self.message = message
-        self.pointer = pointer
+        # One line each, whatever path they quote.
+        self.message = message.translate(_NO_CONTROLS)
+        self.pointer = pointer.translate(_NO_CONTROLS)
         self.hint = hint
         self.kind = kind
 
