@@ -234,15 +234,18 @@ class World:
         return {pid for pid in descendants() - self.allowed if not _is_zombie(pid)}
 
     def settle(self, expected: int = 0) -> list[str]:
-        """Wait until at most ``expected`` processes of ours are left, and reap the dead. Returns those too many."""
+        """Wait until at most ``expected`` processes of ours are left and all dead are reaped. Returns those too many.
+
+        A zombie that nobody reaps keeps the first process of its pid namespace from ending.
+        """
         end = time.monotonic() + SETTLE_S
         while True:
             _reap(self.allowed)
             left = self.living()
-            if len(left) <= expected:
+            if len(left) <= expected and not descendants() - self.allowed - left:
                 return []
             if time.monotonic() > end:
-                return [f"process {pid} {_command(pid)}" for pid in sorted(left)]
+                return [f"process {pid} {_command(pid)}" for pid in sorted(left)] or ["a zombie"]
             select.select([], [], [], 0.003)
 
     def leftovers(self) -> list[str]:

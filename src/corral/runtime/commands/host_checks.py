@@ -29,7 +29,7 @@ _NS_GET_NSTYPE = 0xB703
 _UNLIMITED = (1 << 64) - 1
 
 
-_NO_CONTROLS = {code: " " for code in (*range(32), 127)}
+_NO_CONTROLS = dict.fromkeys((*range(32), 127), " ")
 
 
 class Finding:
