@@ -106,7 +106,7 @@ def test_corral_is_the_wheel() -> None:
     import corral
 
     assert corral.__file__ is not None
-    assert corral.__file__.startswith("/opt/corral/prefix/")
+    assert os.path.realpath(corral.__file__).startswith("/opt/corral/prefix/")
     shown = subprocess.run(["corral-runtime", "--version"], capture_output=True, text=True, timeout=60)
     assert shown.stdout.startswith("corral-runtime version "), shown.stderr
 
