@@ -103,7 +103,8 @@ class OomVerdict:
 class OomCounters:
     """The open counters of a group and the groups above. A context manager; ``close`` is idempotent.
 
-    ``member`` is the group in the hierarchy that has the memory controller. Files that this host lacks count as 0.
+    ``member`` is the group in the hierarchy that has the memory controller, and has it enabled: without, its memory
+    is counted in the group above. Files that this host lacks count as 0.
     Raises: NotFound, PermissionDenied.
     """
 

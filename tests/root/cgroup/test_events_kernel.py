@@ -125,6 +125,8 @@ def test_s4_9_oom_kill_is_notified_and_attributed_to_the_own_limit(
 def test_s4_9_oom_kill_by_the_limit_of_a_group_above_names_it(layout: Layout, memory: Member, spawn: Spawn) -> None:
     """The child has no limit; its parent's is told."""
     limit_memory(layout, memory)
+    if memory.version == 2:
+        Path(memory.directory, "cgroup.subtree_control").write_text("+memory")
     Path(memory.directory, "child").mkdir()
     child = Member(memory.version, memory.controllers, memory.mount_point, f"{memory.path}/child")
     with OomCounters(child) as counters:
