@@ -360,6 +360,6 @@ def _jeepney() -> ModuleType:
     except ImportError as exc:
         raise Unsupported(
             "speak to systemd: the Python package 'jeepney' is not installed",
-            hint="install it (pip install 'corral[systemd]', or Debian's python3-jeepney), or use the cgroupfs driver",
+            hint="install it (pip install jeepney, or Debian's python3-jeepney), or use the cgroupfs driver",
             phase="cgroup",
         ) from exc

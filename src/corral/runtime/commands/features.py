@@ -24,10 +24,11 @@ def run(line: CommandLine) -> int:
     try:
         library = Library()
     except Unsupported:
-        document = features(version=__version__)
+        document = features(version=__version__, has_systemd_driver=True)
     else:
         document = features(
             version=__version__,
+            has_systemd_driver=True,
             libseccomp_version=".".join(map(str, library.version)),
             seccomp_architectures=[n for n, own in ARCHITECTURES.items() if library.architecture_or_none(own)],
             seccomp_supported_flags=_supported_flags(),
