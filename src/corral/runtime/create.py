@@ -156,12 +156,16 @@ def _compile_init(job: Job) -> None:
         process.compile_scheduling(plan, job.process)
     mounts.compile_root(job)
     _compile_names(job)
-    plan.add(INIT, "SYNC", "the mounts")
+    meeting = plan.add(INIT, "SYNC", "the mounts")
     for name, device in sorted(job.spec.get("linux", {}).get("netDevices", {}).items()):
         plan.front("NET_MOVE", name, device.get("name", "") or name, pointer=member_of("linux.netDevices", name))
     programs.add_hooks(plan, job, "prestart", "creating")
     programs.add_hooks(plan, job, "createRuntime", "creating")
-    plan.add(INIT, "SYNC", "the runtime's hooks")
+    if len(plan) > meeting + 1:
+        plan.add(INIT, "SYNC", "the runtime's hooks")
+    else:
+        # Nothing is the front's to do here: init need not wait for it.
+        plan.steps.pop()
     programs.add_hooks(plan, job, "createContainer", "creating", actor=INIT)
     mounts.compile_pivot(job)
     _compile_kernel_settings(job)

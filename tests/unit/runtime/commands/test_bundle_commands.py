@@ -64,7 +64,7 @@ def test_explain_prints_steps_and_meetings(tmp_path: Path, run: Run, monkeypatch
 
     assert (0, "") == (code, err)
     assert "   0  front set the front's mode" == lines[0]
-    assert any(line.endswith("----- front and init meet: the mounts") for line in lines)
+    assert any(line.endswith("----- front and init meet: the verdict") for line in lines)
     assert any("init  mount proc on /proc  (config mounts[0])" in line for line in lines)
     assert list(range(len(lines))) == [int(line.split()[0]) for line in lines]
 
