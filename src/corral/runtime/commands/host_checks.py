@@ -77,8 +77,8 @@ class Facts:
         linux = document.get("linux")
         self.linux: dict[str, object] = linux if isinstance(linux, dict) else {}
         root = document.get("root")
-        path = root.get("path") if isinstance(root, dict) else None
-        self.rootfs = os.path.realpath(os.path.join(bundle, path)) if isinstance(path, str) and path else ""
+        path = _word(root, "path") if isinstance(root, dict) else ""
+        self.rootfs = os.path.realpath(os.path.join(bundle, path)) if path else ""
 
     @property
     def has_user_namespace(self) -> bool:
