@@ -37,8 +37,6 @@ int sys_fsconfig(int fd, unsigned command, const char *key, const void *value, i
 
 int sys_fsmount(int fd, unsigned flags, unsigned attr) { return sys_result(syscall(SYS_fsmount, fd, flags, attr)); }
 
-int sys_fspick(int dir, const char *path, unsigned flags) { return sys_result(syscall(SYS_fspick, dir, path, flags)); }
-
 int sys_mount_setattr(int dir, const char *path, unsigned flags, const struct k_mount_attr *attr) {
     return sys_result(syscall(SYS_mount_setattr, dir, path, flags, attr, sizeof(*attr)));
 }
@@ -50,8 +48,6 @@ int sys_pidfd_open(pid_t pid, unsigned flags) { return sys_result(syscall(SYS_pi
 int sys_pidfd_send_signal(int pidfd, int sig) {
     return sys_result(syscall(SYS_pidfd_send_signal, pidfd, sig, NULL, 0));
 }
-
-int sys_pidfd_getfd(int pidfd, int fd) { return sys_result(syscall(SYS_pidfd_getfd, pidfd, fd, 0)); }
 
 int sys_close_range(unsigned first, unsigned last, unsigned flags) {
     return sys_result(syscall(SYS_close_range, first, last, flags));

@@ -33,7 +33,6 @@
 #define SYS_fsopen 430
 #define SYS_fsconfig 431
 #define SYS_fsmount 432
-#define SYS_fspick 433
 #endif
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
@@ -46,9 +45,6 @@
 #endif
 #ifndef SYS_openat2
 #define SYS_openat2 437
-#endif
-#ifndef SYS_pidfd_getfd
-#define SYS_pidfd_getfd 438
 #endif
 #ifndef SYS_faccessat2
 #define SYS_faccessat2 439
@@ -186,12 +182,10 @@ int sys_move_mount(int from_dir, const char *from, int to_dir, const char *to, u
 int sys_fsopen(const char *fs, unsigned flags);
 int sys_fsconfig(int fd, unsigned command, const char *key, const void *value, int aux);
 int sys_fsmount(int fd, unsigned flags, unsigned attr);
-int sys_fspick(int dir, const char *path, unsigned flags);
 int sys_mount_setattr(int dir, const char *path, unsigned flags, const struct k_mount_attr *attr);
 int sys_clone3(struct k_clone_args *args);
 int sys_pidfd_open(pid_t pid, unsigned flags);
 int sys_pidfd_send_signal(int pidfd, int sig);
-int sys_pidfd_getfd(int pidfd, int fd);
 int sys_close_range(unsigned first, unsigned last, unsigned flags);
 int sys_faccessat2(int dir, const char *path, int mode, int flags);
 int sys_sched_setattr(pid_t pid, const void *attr, unsigned flags);

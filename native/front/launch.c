@@ -209,6 +209,8 @@ static int run_plan(struct context *c, struct answer *answer) {
     if (foreground)
         foreground_prepare(!(mode & MODE_NO_SUBREAPER));
     int r = run_actor(c, 0, &failed);
+    if (r == 0 && c->init_pid <= 0) /* its end would be waited for, for ever */
+        r = detail(c, -EPROTO, "the plan makes no process");
     if (r == 0 && !(mode & MODE_CREATE))
         r = await_exec(c);
     if (r < 0)

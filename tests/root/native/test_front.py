@@ -453,3 +453,11 @@ def test_failure_names_its_step_when_it_is_simulated(front: Front, failpoint: st
     result = front.run("exec", CORRAL_FAILPOINT=failpoint)
     assert result.status == 255
     assert result.err.splitlines()[0].endswith(words)
+
+
+def test_plan_without_a_process_is_an_error_and_no_wait(front: Front) -> None:
+    """Nobody's end could be waited for."""
+    front.scenario('request(); answer([("front", "FRONT_MODE", 32, 0), ("front", "WARN", "x")]); serve()')
+    result = front.run("exec")
+    assert (result.status, result.err.splitlines()[0]) == (255, "warning: x")
+    assert "the plan makes no process" in result.err
