@@ -287,7 +287,8 @@ class Executing(Operation):
         outcome = stage.run("exec", *self.flags, name, "/bin/true", point=point)
         check_words(stage, outcome) if outcome.code != 137 else None
         if point.kills_front:
-            stage.expect(outcome.code == -9, "the front was to be killed")
+            # exec waits for no verdict: the front may have ended before the planner could kill it.
+            stage.expect(outcome.code in ((-9, 0) if point.planner else (-9,)), "the front was to be killed")
         elif point.must_be_refused:
             stage.expect(outcome.code == 255, "was to be refused with 255")
         elif point.is_first_planner:
