@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -65,13 +66,16 @@ def lock(timeout_s: float = 1800) -> Iterator[None]:
         BenchError: somebody else held it for ``timeout_s``.
     """
     STORE.mkdir(parents=True, exist_ok=True)
-    end = time.monotonic() + timeout_s
+    end, is_told = time.monotonic() + timeout_s, False
     with (STORE / "lock").open("w") as handle:
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
+                if not is_told:
+                    print("tests/vm: another bench is at work; waiting for it to end", file=sys.stderr, flush=True)
+                    is_told = True
                 if time.monotonic() > end:
                     raise BenchError(f"lock {STORE}: another bench holds it for {timeout_s:.0f} s") from None
                 time.sleep(0.2)
