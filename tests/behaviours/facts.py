@@ -83,6 +83,8 @@ FACTS: dict[str, Callable[[], bool]] = {
     "systemd-driver": lambda: driver() == "systemd",
     "cgroup": has_cgroup,
     "limits": can_limit,
+    # The callers' own deadlines are those of a real processor.
+    "own-speed": lambda: "CORRAL_VM_CELL" not in os.environ,
     "buildah": lambda: shutil.which("buildah") is not None,
     "containerd": lambda: shutil.which("containerd-shim-runc-v2") is not None,
 }

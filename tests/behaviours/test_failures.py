@@ -58,7 +58,7 @@ def ctr(reaping: None, containerd: Containerd) -> Iterator[Containerd]:
     yield from containerd.one_test()
 
 
-@applies("containerd")
+@applies("containerd", "own-speed")
 @pytest.mark.parametrize("userns", [False, True], ids=["plain", "userns"])
 def test_s0_4_containerd_11589_systemd_form_without_the_systemd_driver(ctr: Containerd, userns: bool) -> None:
     """containerd hands over `slice:prefix:name` and has lost the driver: refused, and no group is made of it."""
@@ -73,7 +73,7 @@ def test_s0_4_containerd_11589_systemd_form_without_the_systemd_driver(ctr: Cont
     assert [group for group in places.walk() - before if "podX" in str(group)] == []
 
 
-@applies("containerd")
+@applies("containerd", "own-speed")
 def test_s0_1_containerd_11589_workload_is_beside_its_sandbox(ctr: Containerd) -> None:
     """A container with a user namespace is in the group that containerd asked for, and nowhere else."""
     name = "replay-userns"
@@ -102,7 +102,7 @@ def build(reaping: None, read_only_buildah: Buildah) -> Iterator[Buildah]:
     yield from read_only_buildah.one_test()
 
 
-@applies("buildah")
+@applies("buildah", "own-speed")
 def test_s2_1_runc_4518_rootless_build_with_read_only_cgroups(build: Buildah) -> None:
     """Two steps: each is created, started and deleted; no delete complains of a group that never was."""
     done = build.build("RUN echo one > /one\nRUN test -s /one && echo seen\n", "--layers=false")

@@ -307,6 +307,14 @@ def test_s2_7_no_unit_is_left(runtime: Runtime, bundle: Bundle, oom: bool) -> No
     assert subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout == ""
 
 
+@applies("systemd-driver", "cgroup")
+@pytest.mark.xfail(reason="delete leaves the empty scope for systemd to notice, which takes a moment", strict=False)
+def test_s2_7_unit_of_the_same_name_can_be_had_again_at_once(runtime: Runtime, bundle: Bundle) -> None:
+    """As when a caller restarts a container under its old id."""
+    for _ in range(3):
+        assert runtime.run(bundle, "echo ran").stdout == "ran\n"
+
+
 @applies("root", "cgroup")
 def test_s2_8_forced_delete_of_a_paused_container(runtime: Runtime, bundle: Bundle) -> None:
     """Thawed, killed, gone."""
