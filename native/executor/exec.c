@@ -1,5 +1,6 @@
 /* The last steps of the process: its program, the wait for start, its descriptors, the exec. */
 #include <linux/limits.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -100,6 +101,17 @@ static bool peer_may_start(int listener, int sock) {
     return peer.uid == maker.uid || peer.uid == 0 || peer.uid == OVERFLOW_UID;
 }
 
+static void end_unstarted(int sig) { _exit(128 + sig); }
+
+/* The first process of a pid namespace is deaf to signals that it has no handler for, yet what ends a program has to end
+ * a container that was created only. The exec takes the handlers away. */
+static void hear_ends(void) {
+    static const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+    struct sigaction action = {.sa_handler = end_unstarted};
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+        (void)sigaction(ends[i], &action, NULL);
+}
+
 /* Blocks until `start` connects. From here on the front is gone, so warnings and failures go down that connection: it
  * becomes the peer. The lock goes with the exec, too: it is what tells created from running. */
 int step_wait_start(struct context *c, const struct step *s) {
@@ -107,6 +119,7 @@ int step_wait_start(struct context *c, const struct step *s) {
     if (listener < 0)
         return listener;
     close_fd(&c->peer);
+    hear_ends();
     while (true) {
         cleanup_fd int sock = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
         if (sock < 0) {

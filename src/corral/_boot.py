@@ -9,7 +9,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import NoReturn, TextIO
 
 __all__ = ["main"]
 
@@ -32,12 +32,26 @@ def main(arguments: list[str]) -> NoReturn:
 def _exit(code: int) -> NoReturn:
     import posix
 
-    for stream in (sys.stdout, sys.stderr):
+    why = _flush(sys.stdout)
+    if why and not code:
+        # A full disc, or a reader that went away: what was printed is not there, so it is no success.
+        code = 1
         try:
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            # Closed, or a reader that went away: the exit code still tells the caller what happened.
-            continue
+            sys.stderr.write(f"write the output: {why}\n" if why != "broken pipe" else "")
+        except OSError:
+            pass  # The exit code tells it.
+    _flush(sys.stderr)
     if "coverage" in sys.modules:
         sys.exit(code)
     posix._exit(code)
+
+
+def _flush(stream: TextIO) -> str:
+    """Why it cannot be flushed, or ""; a stream that the caller has closed is flushed."""
+    try:
+        stream.flush()
+    except OSError as exc:
+        return (exc.strerror or str(exc)).lower()
+    except (ValueError, AttributeError):
+        pass
+    return ""
