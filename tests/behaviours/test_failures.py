@@ -10,6 +10,7 @@ import pytest
 
 from behaviours import facts, places
 from behaviours.facts import applies
+from behaviours.groupless import READ_ONLY
 from callers.buildah import Buildah
 from callers.children import Children
 from callers.conftest import NewSandbox
@@ -24,12 +25,6 @@ from callers.sandbox import USER
 from conformance.harness import Bundle, Runtime
 
 pytestmark = applies("root")
-READ_ONLY = """
-mount --rbind /sys/fs/cgroup /sys/fs/cgroup
-for point in $(grep -o ' /sys/fs/cgroup[^ ]*' /proc/self/mountinfo | sort -u); do
-    mount -o remount,bind,ro "$point" || true
-done
-"""
 
 
 @pytest.fixture(scope="session")

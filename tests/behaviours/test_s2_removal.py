@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +12,12 @@ import pytest
 
 from behaviours import facts, places
 from behaviours.facts import applies
+from behaviours.groupless import READ_ONLY, SLEEP, live, warnings_of
 from conformance import cgroups
 from conformance.harness import Bundle, Container, Runtime, unique_id, wait_until
 from conformance.holders import in_private_mounts
 from conformance.rootfs import chown_tree
-from conformance.spec import drop_mount, drop_namespace, rootless
+from conformance.spec import rootless
 from corral.cgroup.group import Group, open_group
 from corral.cgroup.layout import read_layout
 from corral.cgroup.location import CgroupfsLocation, place
@@ -30,19 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 UID = GID = 48612
-SLEEP = "exec sleep 1000"
-NO_CGROUP = 3
 ROOT = applies("root")
 CGROUPFS = applies("root", "cgroupfs-driver")
-# Every cgroup mount read-only, in a mount namespace of the command's own.
-READ_ONLY = """
-mount --rbind /sys/fs/cgroup /sys/fs/cgroup
-for point in $(grep -o ' /sys/fs/cgroup[^ ]*' /proc/self/mountinfo | sort -u); do
-    mount -o remount,bind,ro "$point" 2>/dev/null || true
-done
-"""
-# On pure v2, as a container has it: a mount of its own, which shows its own group as the root.
-OWN_VIEW = "mount -t cgroup2 cgroup2 /sys/fs/cgroup"
 AS_USER = f'setpriv --reuid {UID} --regid {GID} --clear-groups --inh-caps=-all -- "$@"'
 
 
@@ -54,11 +43,6 @@ def state_of(c: Container) -> Any:
 def fates(c: Container) -> set[str]:
     """What the record says of the groups."""
     return {group["fate"] for group in state_of(c)["cgroups"]}
-
-
-def warnings_of(text: str) -> list[str]:
-    """The lines of a command that are warnings."""
-    return [line for line in text.splitlines() if line.startswith("warning")]
 
 
 @pytest.fixture
@@ -74,15 +58,6 @@ def user(runtime: Runtime, bundle: Bundle, directory: Path) -> Runtime:
     runtime.prefix = [*in_private_mounts(READ_ONLY)[:-2], f"{READ_ONLY}\nexec {AS_USER}", "sh"]
     rootless(bundle.spec, UID, GID)
     return runtime
-
-
-def live(runtime: Runtime, bundle: Bundle) -> list[Any]:
-    """create, start, kill, delete by hand: the results of all four, with the create's last words."""
-    with runtime.create(bundle, SLEEP) as c:
-        done = [c.created, c.command("start"), c.kill("KILL")]
-        c.wait()
-        done.append(c.delete())
-    return done
 
 
 @ROOT
@@ -388,51 +363,6 @@ def test_s2_9_group_whose_name_only_begins_alike_stays(runtime: Runtime, bundle:
             group.rmdir()
 
 
-def without_cgroup(runtime: Runtime) -> Runtime:
-    """The runtime told to make none."""
-    runtime.global_args = ["--cgroup-manager", "disabled"]
-    return runtime
-
-
-def no_place(bundle: Bundle) -> Bundle:
-    """The bundle without anything that needs a group."""
-    bundle.linux.pop("cgroupsPath", None)
-    bundle.linux.pop("resources", None)
-    return bundle
-
-
-def test_s2_10_kill_all_with_neither_group_nor_pid_namespace_warns(runtime: Runtime, bundle: Bundle) -> None:
-    """Nobody can tell which processes are all: it says so."""
-    drop_namespace(bundle.spec, "pid")
-    drop_mount(bundle.spec, "/proc")
-    with without_cgroup(runtime).start(no_place(bundle)) as c:
-        done = c.kill("KILL", "--all", check=False)
-        assert "cgroup" in done.stderr
-        if done.returncode == 0:
-            assert c.wait() == 137
-
-
-def test_s2_10_kill_all_with_a_pid_namespace_needs_no_group(runtime: Runtime, bundle: Bundle) -> None:
-    """The end of its init ends all, so there is nothing to warn of."""
-    with without_cgroup(runtime).start(no_place(bundle)) as c:
-        done = c.kill("KILL", "--all")
-        assert (done.stderr, c.wait()) == ("", 137)
-
-
-@pytest.mark.parametrize(
-    "words", ["ps", "pause", "update --pids-limit 5", "events --stats"], ids=lambda words: words.split()[0]
-)
-def test_s2_11_command_that_needs_a_group_says_there_is_none(runtime: Runtime, bundle: Bundle, words: str) -> None:
-    """`no cgroup (reason)`, an exit code of its own, no traceback; the container goes on."""
-    name, *flags = words.split()
-    with without_cgroup(runtime).start(no_place(bundle)) as c:
-        done = runtime(name, *flags, c.id, check=False)
-        assert done.returncode == NO_CGROUP
-        assert "has no cgroup (the cgroup manager is disabled)" in done.stderr
-        assert "Traceback" not in done.stderr
-        assert c.status == "running"
-
-
 CRASHES = ["CG_MAKE:1:after", "CG_MAKE:2:after", "CG_ATTACH:1", "COMMIT:1", "COMMIT:1:after"]
 
 
@@ -455,47 +385,3 @@ def test_s2_12_crash_leaves_nothing_for_long(runtime: Runtime, bundle: Bundle, p
         with runtime.create(bundle, SLEEP, id=name) as c:
             assert places.is_at(c.pid, path)
     wait_until(lambda: places.directories(path) == [], "the groups to go", 10)
-
-
-def nested(setup: str) -> list[str]:
-    """A wrapper: the command runs in cgroup and mount namespaces of its own, after `setup`."""
-    return ["unshare", "--cgroup", *in_private_mounts(setup)[1:]]
-
-
-@CGROUPFS
-def test_s2_13_life_in_a_nested_read_only_place_is_without_error(runtime: Runtime, bundle: Bundle) -> None:
-    """A container's view: a cgroup namespace and read-only binds; root of a user namespace, no limits, no path."""
-    no_place(bundle)
-    drop_namespace(bundle.spec, "cgroup")
-    home = bundle.path / "home"
-    home.mkdir()
-    runtime.env = {"XDG_RUNTIME_DIR": str(home)}
-    view = OWN_VIEW if facts.mode() == "v2" else ""
-    runtime.prefix = [*nested(READ_ONLY)[:-2], f'{view}\n{READ_ONLY}\nexec unshare --user --map-root-user "$@"', "sh"]
-    drop_mount(bundle.spec, "/dev/pts")
-    created, *others = live(runtime, bundle)
-    assert len(warnings_of(created.stderr)) == 1
-    assert [done.stderr for done in others] == ["", "", ""]
-
-
-def test_s2_13_life_with_the_manager_disabled_is_without_error(runtime: Runtime, bundle: Bundle) -> None:
-    """No group is made or looked for; every command exits 0."""
-    before = places.walk()
-    for done in live(without_cgroup(runtime), no_place(bundle)):
-        assert done.returncode == 0
-    assert {group for group in places.walk() - before if "ct" in group.name and str(os.getpid()) in group.name} == set()
-
-
-@applies("root")
-def test_s2_13_limit_with_the_manager_disabled_is_an_error(runtime: Runtime, bundle: Bundle) -> None:
-    """S2.4 holds there too."""
-    bundle.resources["pids"] = {"limit": 5}
-    without_cgroup(runtime).refuse(bundle, "the cgroup manager is disabled")
-
-
-def test_s2_13_signal_reaches_init_without_a_group(runtime: Runtime, bundle: Bundle) -> None:
-    """kill of one process needs no group."""
-    with without_cgroup(runtime).start(no_place(bundle)) as c:
-        c.kill("TERM", check=False)
-        c.kill(str(int(signal.SIGKILL)))
-        assert c.wait() == 137
