@@ -68,6 +68,11 @@ def report(request: pytest.FixtureRequest) -> Callable[[Cell, dict[str, Any]], N
         if message["event"] not in ("report", "collect"):
             return
         data = dict(message["data"])
+        if isinstance(data["longrepr"], list):
+            # A skip's place and reason: pytest wants the tuple that JSON made a list of.
+            data["longrepr"] = tuple(data["longrepr"])
+        file, line, name = data["location"]
+        data["location"] = (file, line, f"{name} in {cell.name}")
         data["nodeid"] = f"{cell.name}::{data['nodeid']}"
         found = config.hook.pytest_report_from_serializable(config=config, data=data)
         if found is None:
