@@ -161,6 +161,14 @@ def read_config(line: CommandLine, around: Surroundings) -> bytes:
 
 
 def _check_rootfs(job: Job) -> None:
+    if job.rootfs == "/":
+        # Devices, links and mount points would be made in the host's own tree.
+        job.refuse(
+            "use the rootfs /: it is the root of the host itself",
+            "root.path",
+            hint="give a directory of the container's own, such as an overlay over /",
+        )
+        return
     if paths.isdir(job.rootfs):
         return
     cause = "not a directory" if paths.exists(job.rootfs) else "no such file or directory"

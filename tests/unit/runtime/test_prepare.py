@@ -350,3 +350,13 @@ def test_bundle_is_resolved_from_the_callers_directory(tmp_path: Path, monkeypat
 
     assert (str(tmp_path / "bundle"), os.path.realpath(tmp_path / "bundle" / "rootfs")) == (job.bundle, job.rootfs)
     assert config()["hostname"] == json.loads(raw)["hostname"]
+
+
+def test_root_of_the_host_is_no_rootfs(tmp_path: Path) -> None:
+    """A link to it is one just as little: devices and links would be made in the host's own tree."""
+    bundle = make_bundle(tmp_path, config())
+    (bundle / "rootfs").rmdir()
+    (bundle / "rootfs").symlink_to("/")
+    error = refused(tmp_path, "create", "--bundle", "bundle", "c1")
+
+    assert ("use the rootfs /: it is the root of the host itself", "root.path") == (error.message, error.pointer)
