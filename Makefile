@@ -8,7 +8,7 @@ PY := .venv/bin/python
 PYTEST := $(PY) -m pytest
 RUNTIME ?= $(CURDIR)/build/bin/corral-runtime
 # The order counts: what is cheap and explains most comes first.
-TEST_FOLDERS := $(wildcard $(addprefix tests/,repo unit native userns root conformance cve callers fuzz sweep))
+TEST_FOLDERS := $(wildcard $(addprefix tests/,repo unit native userns root conformance behaviours cve attack callers fuzz sweep))
 LINT_PATHS := src tests native/build.py tools hatch_build.py
 TYPED_PATHS := src tests native/build.py tools hatch_build.py
 SOURCES := $(shell find src native hatch_build.py pyproject.toml README.md -type f \
