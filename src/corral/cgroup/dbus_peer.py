@@ -15,11 +15,12 @@ import select
 import time
 
 from corral.errors import CorralError, PermissionDenied, Timeout, Unavailable, Unsupported
+from corral.linux.closing import Closing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import ModuleType, TracebackType
-    from typing import Any, Self
+    from types import ModuleType
+    from typing import Any
 
     Socket = _socket.socket
 
@@ -56,7 +57,7 @@ class Signal:
         self.body = body
 
 
-class Peer:
+class Peer(Closing):
     """An authenticated connection. A context manager; ``close`` is idempotent.
 
     ``until`` is a value of ``time.monotonic()``. After a Timeout or Unavailable the connection is of no more use.
@@ -75,14 +76,6 @@ class Peer:
         self.path = path
         # For the caller's use: the signals it wants were asked for on this connection.
         self.is_subscribed = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connection."""

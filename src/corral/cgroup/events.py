@@ -31,12 +31,12 @@ import select
 from corral.cgroup.handles import from_os_error
 from corral.cgroup.stats import Pressure, parse_pressure
 from corral.errors import InvalidArgument, NotFound, Unsupported
+from corral.linux.closing import Closing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-    from types import TracebackType
-    from typing import Protocol, Self
+    from typing import Protocol
 
     from corral.cgroup.group import Group
 
@@ -94,7 +94,7 @@ class GroupEvent:
         return f"GroupEvent({self.file} {self.name}: {self.before} -> {self.now})"
 
 
-class EventWatch:
+class EventWatch(Closing):
     """Watches the event files that ``group`` has; keeps its own descriptors, so ``group`` may be closed.
 
     A context manager. Counters count from when it was made. ``files`` are (controller, file) of other flat keyed
@@ -123,14 +123,6 @@ class EventWatch:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close all descriptors. Idempotent."""
@@ -206,7 +198,7 @@ class EventWatch:
         self._epoll.register(self._v1_event, select.EPOLLIN)
 
 
-class PressureTrigger:
+class PressureTrigger(Closing):
     """Notifies when ``group``'s processes stall on ``resource`` for ``stall_us`` within ``window_us``, once a window.
 
     ``resource`` is ``cpu``, ``memory``, ``io`` or ``irq``; ``kind`` is ``some`` (a process stalls) or ``full`` (all
@@ -246,14 +238,6 @@ class PressureTrigger:
             if exc.errno in (errno.EPERM, errno.EINVAL) and window_us % _UNPRIVILEGED_WINDOW_US:
                 told.hint = "without CAP_SYS_RESOURCE the window must be a multiple of 2 s"
             raise told from exc
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the trigger, which removes it. Idempotent."""

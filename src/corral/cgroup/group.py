@@ -22,12 +22,11 @@ from corral.errors import (
     ResourceExhausted,
     Timeout,
 )
+from corral.linux.closing import Closing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
-    from typing import Self
 
     from corral.cgroup.member import Member
     from corral.cgroup.writes import LimitWrite
@@ -112,21 +111,13 @@ def inspect_existing(members: Sequence[Member]) -> Existing:
         return Existing(group.members, group.list_all_pids(), is_frozen=group.state() != "running")
 
 
-class Group:
+class Group(Closing):
     """An open group. A context manager; closing it closes the directory fds and changes nothing else."""
 
     __slots__ = ("_opened",)
 
     def __init__(self, opened: list[tuple[Member, int]]) -> None:
         self._opened = opened
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close all fds. Idempotent."""

@@ -16,12 +16,11 @@ from __future__ import annotations
 import os
 
 from corral.cgroup.handles import from_os_error, open_beneath
+from corral.linux.closing import Closing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
-    from typing import Self
 
     from corral.cgroup.member import Member
 
@@ -100,7 +99,7 @@ class OomVerdict:
         return f"{self.kills} process(es) killed by {by}"
 
 
-class OomCounters:
+class OomCounters(Closing):
     """The open counters of a group and the groups above. A context manager; ``close`` is idempotent.
 
     ``member`` is the group in the hierarchy that has the memory controller, and has it enabled: without, its memory
@@ -123,14 +122,6 @@ class OomCounters:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close all descriptors."""

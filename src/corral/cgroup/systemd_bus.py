@@ -32,12 +32,12 @@ from corral.errors import (
     Unavailable,
     Unsupported,
 )
+from corral.linux.closing import Closing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from types import TracebackType
-    from typing import Any, Self, TypeVar
+    from typing import Any, TypeVar
 
     from corral.cgroup.dbus_peer import Peer
     from corral.cgroup.systemd_properties import UnitProperty
@@ -104,7 +104,7 @@ def user_manager(environ: Mapping[str, str]) -> Manager:
     return Manager(paths, is_user=True)
 
 
-class Manager:
+class Manager(Closing):
     """A systemd manager at the first of ``paths`` that answers. A context manager; closing it undoes nothing.
 
     One connection, made on first use and again when it broke. ``deadline_s`` of each operation covers all that it
@@ -118,14 +118,6 @@ class Manager:
         self._peer: Peer | None = None
         self._is_booted = is_booted
         self.is_user = is_user
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connection, if there is one. Idempotent."""
