@@ -1,6 +1,6 @@
 #!/bin/sh
-# Bring this machine to where `make run` (argument: run), `make check` (dev) or `make test` (test) works. Quick when it
-# already is.
+# Bring this machine to where `make run` (argument: run), `make check` (dev), `make test` (test) or `make test-vm` (vm)
+# works. Quick when it already is.
 # Debian packages are installed only as root and only those that are missing; everything else goes into .venv.
 set -eu
 cd "$(dirname "$0")/.."
@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 RUN_PACKAGES="python3 python3-venv ca-certificates libseccomp2 busybox-static"
 TEST_PACKAGES="runc crun podman containerd docker.io buildah skopeo conmon uidmap strace gcc libc6-dev musl-tools
     linux-libc-dev libseccomp-dev clang iproute2 procps jq fuse-overlayfs slirp4netns"
+VM_PACKAGES="qemu-system-x86 mmdebstrap erofs-utils e2fsprogs kmod cpio"
 COMPILER_PACKAGES="gcc libc6-dev musl-tools linux-libc-dev"
 
 say() { echo "setup: $*" >&2; }
@@ -44,7 +45,10 @@ install_packages() {
 
 debian_packages() {
     wanted=$RUN_PACKAGES
-    [ "$1" = test ] && wanted="$wanted $TEST_PACKAGES"
+    case "$1" in
+        test) wanted="$wanted $TEST_PACKAGES" ;;
+        vm) wanted="$wanted $TEST_PACKAGES $VM_PACKAGES" ;;
+    esac
     have_compiler || wanted="$wanted $COMPILER_PACKAGES"
     if ! command -v dpkg-query >/dev/null; then
         say "this is not a Debian: please see to it that these are there: $wanted"
@@ -90,7 +94,8 @@ case "${1:-}" in
     run) packages=run tools=build ;;
     dev) packages=run tools=dev ;;
     test) packages=test tools=dev ;;
-    *) say "usage: tools/setup.sh run|dev|test" && exit 2 ;;
+    vm) packages=vm tools=dev ;;
+    *) say "usage: tools/setup.sh run|dev|test|vm" && exit 2 ;;
 esac
 mkdir -p build
 stamp_packages=build/.packages-$packages
