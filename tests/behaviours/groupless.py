@@ -16,7 +16,7 @@ for point in $(grep -o ' /sys/fs/cgroup[^ ]*' /proc/self/mountinfo | sort -u); d
 done
 """
 # On pure v2, as a container has it: a mount of its own, which shows its own group as the root.
-OWN_VIEW = "mount -t cgroup2 cgroup2 /mnt && mount --bind /mnt /sys/fs/cgroup"
+OWN_VIEW = "mount -t cgroup2 cgroup2 /mnt && mount --bind /mnt /sys/fs/cgroup && umount /mnt"
 
 
 def warnings_of(text: str) -> list[str]:
