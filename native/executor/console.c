@@ -79,10 +79,22 @@ static void own(int fd, uid_t uid) {
     (void)!fchown(fd, uid, st.st_gid); /* EPERM, EINVAL: not ours to give, or an id that has no place there */
 }
 
-void own_stdio(struct context *c, uid_t uid) {
+void own_streams(struct context *c, uid_t uid) {
     for (int fd = 0; fd <= 2; fd++)
         own(fd, uid);
     own(c->console_slave, uid);
+}
+
+/* Pipes of the host cannot be given away from inside a user namespace that does not map their owner, so the front does
+ * it: else the container's user cannot open /dev/stdout anew. Pipes only: a file or terminal stays its owner's. */
+int step_own_stdio(struct context *c, const struct step *s) {
+    (void)c;
+    for (int fd = 0; fd <= 2; fd++) {
+        struct stat st;
+        if (fstat(fd, &st) == 0 && S_ISFIFO(st.st_mode))
+            (void)!fchown(fd, (uid_t)s->arg[0].num, (gid_t)s->arg[1].num); /* EPERM: an unprivileged caller's */
+    }
+    return 0;
 }
 
 int step_console(struct context *c, const struct step *s) {

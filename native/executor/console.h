@@ -6,6 +6,6 @@
 
 /* Gives 0, 1, 2 and the console's slave to the user that the process is about to become: /dev/stdout and the like are
  * opened anew by programs, and the caller's pipes belong to the caller. Where that is not allowed, they stay. */
-void own_stdio(struct context *c, uid_t uid);
+void own_streams(struct context *c, uid_t uid);
 
 #endif

@@ -105,7 +105,7 @@ static int become_user(struct context *c, const struct step *s, unsigned flags) 
     /* Capabilities survive the change to a user other than root only with this flag; exec clears it. */
     if (!(flags & CRED_KEEP_CAPS) && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
         return detail(c, -errno, "keep capabilities");
-    own_stdio(c, uid);
+    own_streams(c, uid);
     int r = set_groups(c, s, flags);
     if (r < 0)
         return r;

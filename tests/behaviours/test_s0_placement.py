@@ -198,7 +198,6 @@ def test_s0_5_process_options_leave_the_groups_steps_as_they_are(runtime: Runtim
         assert group_steps() == plain, edit
 
 
-@pytest.mark.xfail(reason="the runtime leaves the stdio pipes with the caller's user", raises=AssertionError)
 @applies("root", "cgroup")
 def test_s0_6_pipes_can_be_opened_anew_and_the_place_is_right(
     runtime: Runtime, bundle: Bundle, cgroup_parent: str

@@ -65,6 +65,7 @@ def compile_create(job: Job) -> Plan:
     _compile_resctrl(job)
     if job.process is not None:
         process.compile_outer(plan, job.process)
+        process.compile_stdio(plan, job.process, job.spec.get("linux", {}))
     plan.add(INIT, "SYNC", "its place in the cgroups")
     _compile_init(job)
     # Before anything is done, though only the whole compilation finds them all.

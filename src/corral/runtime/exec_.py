@@ -202,6 +202,7 @@ def compile_exec(job: Exec) -> Plan:
     for number in groups:
         plan.front("CG_ATTACH", number, ATTACH_FOLLOW_INIT)
     compile_process.compile_outer(plan, process)
+    compile_process.compile_stdio(plan, process, job.spec.get("linux", {}))
     plan.add(INIT, "SYNC", "its place in the cgroups")
     _compile_init(job, terminal=terminal, final_affinity=affinity.get("final", ""))
     return plan

@@ -16,7 +16,7 @@ from corral.cgroup.location import (
     place,
 )
 from corral.cgroup.member import Member
-from corral.errors import Unsupported
+from corral.errors import FailedPrecondition, Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,7 +108,15 @@ def place_groups(job: Job, *, manager: str, environ: Mapping[str, str]) -> Group
 
         scope = place_scope(job, location, environ)
         location = CgroupfsLocation(scope.place.path, is_explicit=location.is_explicit)
-    placement: Placement = place(location, job.host.layout)
+    try:
+        placement: Placement = place(location, job.host.layout)
+    except FailedPrecondition as exc:
+        # A view that does not show our own group, as in a container's cgroup namespace: then there is none to have.
+        if location.is_explicit or not job.host.is_rootless:
+            raise
+        groups = Groups([], is_explicit=False)
+        groups.absences.append(exc.message)
+        return groups
     members: list[tuple[int, Hierarchy, str]] = []
     for hierarchy, path in zip(job.host.layout.hierarchies, placement.paths, strict=True):
         if path is not None:

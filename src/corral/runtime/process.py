@@ -10,6 +10,7 @@ import _struct as struct
 
 from corral.errors import Unsupported
 from corral.linux.caps import mask_of
+from corral.linux.idmap import host_id
 from corral.oci.names import (
     IO_PRIORITY_CLASSES,
     IO_PRIORITY_SHIFT,
@@ -17,6 +18,7 @@ from corral.oci.names import (
     SCHEDULER_FLAGS,
     SCHEDULER_POLICIES,
 )
+from corral.runtime.job import extents
 from corral.runtime.plan import (
     INIT,
     SLOT_CONSOLE_MASTER,
@@ -27,7 +29,7 @@ from corral.runtime.plan import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.linux.seccomp import SeccompProgram
-    from corral.oci.spec import Process, Scheduler
+    from corral.oci.spec import Linux, Process, Scheduler
     from corral.runtime.host import Host
     from corral.runtime.job import Options
     from corral.runtime.plan import Plan
@@ -89,6 +91,15 @@ def compile_outer(plan: Plan, process: Process) -> None:
         )
     if "oomScoreAdj" in process:
         plan.front("OOM_SCORE", process["oomScoreAdj"], 1, pointer="process.oomScoreAdj")
+
+
+def compile_stdio(plan: Plan, process: Process, linux: Linux) -> None:
+    """Give the pipes of the standard streams to the process' user, where a user namespace hides it from the host's."""
+    user = process.get("user", {})
+    uid = host_id(extents(linux.get("uidMappings", [])), user.get("uid", 0))
+    gid = host_id(extents(linux.get("gidMappings", [])), user.get("gid", 0))
+    if uid is not None and gid is not None:
+        plan.front("OWN_STDIO", uid, gid, pointer="process.user")
 
 
 def compile_scheduling(plan: Plan, process: Process) -> None:

@@ -10,7 +10,8 @@ from corral.cgroup.limits import compile_limits
 from corral.cgroup.slices import place_unit
 from corral.cgroup.systemd_bus import is_systemd_running, system_manager, user_manager
 from corral.cgroup.systemd_properties import device_properties, limit_properties, unit_properties
-from corral.errors import FailedPrecondition, Unsupported
+from corral.errors import AlreadyExists, FailedPrecondition, Unsupported
+from corral.linux import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from corral.cgroup.layout import Layout
     from corral.cgroup.location import SystemdLocation
     from corral.cgroup.slices import UnitPlace
-    from corral.cgroup.systemd_bus import Manager
+    from corral.cgroup.systemd_bus import Manager, StartedUnit
     from corral.cgroup.systemd_properties import UnitProperty
     from corral.runtime.job import Job
 
@@ -28,12 +29,16 @@ _PATH_DEADLINE_S = 5.0
 
 
 class Scope:
-    """The unit of one container. ``environ`` is the caller's, by which a user's manager is found."""
+    """The unit of one container. ``environ`` is the caller's, by which a user's manager is found.
 
-    __slots__ = ("environ", "is_user", "place", "properties")
+    ``directories``: where its group is, in each hierarchy.
+    """
 
-    def __init__(self, place: UnitPlace, *, is_user: bool, environ: Mapping[str, str]) -> None:
+    __slots__ = ("directories", "environ", "is_user", "place", "properties")
+
+    def __init__(self, place: UnitPlace, layout: Layout, *, is_user: bool, environ: Mapping[str, str]) -> None:
         self.place = place
+        self.directories = [hierarchy.directory(place.path) for hierarchy in layout.hierarchies]
         self.is_user = is_user
         self.environ = dict(environ)
         self.properties: list[UnitProperty] = []
@@ -48,7 +53,7 @@ class Scope:
         Raises: CorralError of ``corral.cgroup.systemd_bus``'s table; FailedPrecondition for another place.
         """
         with self.manager() as manager:
-            started = manager.start_transient_scope(self.place.unit, [pid], self.properties, deadline_s=DEADLINE_S)
+            started = self._start(manager, pid)
             if started.control_group != self.place.path:
                 manager.stop_unit(self.place.unit, deadline_s=DEADLINE_S)
                 raise FailedPrecondition(
@@ -57,6 +62,17 @@ class Scope:
                     hint="a slice of another type, or a unit of the same name, changes its place",
                     phase="cgroup",
                 )
+
+    def _start(self, manager: Manager, pid: int) -> StartedUnit:
+        """As ``start_transient_scope``; a unit whose group is gone, since its container was deleted, gives way."""
+        try:
+            return manager.start_transient_scope(self.place.unit, [pid], self.properties, deadline_s=DEADLINE_S)
+        except AlreadyExists:
+            if any(paths.isdir(directory) for directory in self.directories):
+                raise
+            # systemd has not noticed yet that the scope is empty, and dropped it.
+            manager.stop_unit(self.place.unit, deadline_s=DEADLINE_S)
+        return manager.start_transient_scope(self.place.unit, [pid], self.properties, deadline_s=DEADLINE_S)
 
     def to_record(self) -> dict[str, object]:
         """For state.json: which unit it is, and whose manager runs it."""
@@ -91,7 +107,8 @@ def place_scope(job: Job, location: SystemdLocation, environ: Mapping[str, str])
     if is_user:
         with user_manager(environ) as manager:
             above = manager.manager_path(deadline_s=_PATH_DEADLINE_S)
-    return Scope(place_unit(location, is_user=is_user, manager_path=above), is_user=is_user, environ=environ)
+    place = place_unit(location, is_user=is_user, manager_path=above)
+    return Scope(place, job.host.layout, is_user=is_user, environ=environ)
 
 
 def complete_scope(job: Job, scope: Scope) -> None:

@@ -49,6 +49,7 @@ STEPS: dict[str, tuple[int, str, str]] = {
     "FRONT_MODE": (59, "ii", "set the front's mode"),
     "DONE": (61, "i", "record that the container is complete"),
     "ENTER": (62, "s", "enter the bundle {0}"),
+    "OWN_STDIO": (63, "ii", "give the pipes of the standard streams to uid {0}, gid {1}"),
     "NET_MOVE": (60, "ss", "move the network device {0} into the container"),
     "OPEN_TREE": (70, "isi", "open {1} for mounting"),
     "IDMAP_TREE": (71, "issi", "map the ids of the mount in slot {0}"),
@@ -140,6 +141,7 @@ OP_NOTIFY_RELAY = 58
 OP_FRONT_MODE = 59
 OP_DONE = 61
 OP_ENTER = 62
+OP_OWN_STDIO = 63
 OP_NET_MOVE = 60
 OP_OPEN_TREE = 70
 OP_IDMAP_TREE = 71
