@@ -38,14 +38,14 @@ native: setup-run ## build/bin/corral-runtime and its launcher, running this tre
 	@$(PY) native/build.py --out build/bin --launcher $(CURDIR)/.venv/bin/python >/dev/null
 	@$(PY) -m compileall -q src
 
-build/.installed: $(SOURCES) | setup-run
+.venv/.installed: $(SOURCES) | setup-run
 	@echo "installing corral into .venv"
 	@.venv/bin/pip install --quiet --no-build-isolation --no-deps --force-reinstall .
 	@touch $@
 
-install: build/.installed ## install corral into .venv, as `pip install .` does
+install: .venv/.installed ## install corral into .venv, as `pip install .` does
 
-run: build/.installed ## a real container: own namespaces, limits, cgroup; its output here
+run: .venv/.installed ## a real container: own namespaces, limits, cgroup; its output here
 	@$(PY) tools/demo.py --runtime "$${RUNTIME:-$(CURDIR)/.venv/bin/corral-runtime}"
 
 lint:

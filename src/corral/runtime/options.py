@@ -108,7 +108,7 @@ COMMAND_FLAGS: dict[str, dict[str, str]] = {
     "update": _UPDATE,
 }
 
-_SHORT: dict[str, dict[str, str]] = {
+SHORT: dict[str, dict[str, str]] = {
     "": {"h": "help", "v": "version"},
     "check": {"b": "bundle", "f": "config"},
     "create": {"b": "bundle", "f": "config"},
@@ -236,7 +236,7 @@ def _take_one(
     values: dict[str, str | bool | int | list[str]],
 ) -> None:
     name, equals, value = word.lstrip("-").partition("=")
-    name = _SHORT.get(command, {}).get(name, name) if len(name) == 1 else name
+    name = SHORT.get(command, {}).get(name, name) if len(name) == 1 else name
     if name == "h":
         name = "help"
     where = f"{command}: " if command else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corral.runtime.options import COMMAND_FLAGS, FLAG, GLOBAL_FLAGS, NUMBER, REPEAT
+from corral.runtime.options import COMMAND_FLAGS, FLAG, GLOBAL_FLAGS, NUMBER, REPEAT, SHORT
 
 _COMMANDS: dict[str, tuple[str, str]] = {
     "create": ("ID", "make a container; its process waits for start"),
@@ -13,7 +13,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "kill": ("ID [SIGNAL]", "send a signal (TERM) to a container"),
     "delete": ("ID", "remove a container and all that it owns"),
     "pause": ("ID", "freeze all processes of a container"),
-    "resume": ("ID", "thaw them"),
+    "resume": ("ID", "thaw the processes of a paused container"),
     "ps": ("ID [PS-OPTIONS]", "list the processes of a container"),
     "list": ("", "list the containers of this state root"),
     "update": ("ID", "change the limits of a container"),
@@ -21,9 +21,9 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "mounts": ("add|remove ID FILE", "mount into, or unmount from, a running container"),
     "spec": ("", "write a config.json to start from"),
     "features": ("", "print what this runtime can do, as JSON"),
-    "check": ("", "validate a bundle against the specification and this host; starts nothing"),
+    "check": ("[BUNDLE]", "validate a bundle against the specification and this host; starts nothing"),
     "doctor": ("", "tell what this host offers to containers, what is lacking and how to mend it"),
-    "explain": ("", "print the steps that would make the container"),
+    "explain": ("[BUNDLE]", "print the steps that would make the container"),
     "gc": ("", "finish what crashes left behind"),
     "planner": ("", "stay resident and compile for other calls, which are faster then"),
     "checkpoint": ("ID", "not supported"),
@@ -96,6 +96,8 @@ _FLAG_TEXTS: dict[str, str] = {
     "user": "UID[:GID]",
     "version": "print the version",
 }
+# Where a command's flag means something else than the flag of that name elsewhere.
+_OWN_TEXTS = {("spec", "rootless"): "for a user without privileges: with a user namespace of one id"}
 _KIND_TEXT = {FLAG: "", NUMBER: " N", REPEAT: " VALUE"}
 
 
@@ -104,9 +106,10 @@ def usage(command: str) -> str:
     if command not in _COMMANDS:
         return _overview()
     arguments, text = _COMMANDS[command]
-    head = f"NAME:\n   corral-runtime {command} - {text}\n\nUSAGE:\n   corral-runtime {command} [flags] {arguments}\n"
+    call = f"corral-runtime {command} [flags] {arguments}".rstrip()
+    head = f"NAME:\n   corral-runtime {command} - {text}\n\nUSAGE:\n   {call}\n"
     flags = {**COMMAND_FLAGS[command], "help": FLAG}
-    return head + "\nOPTIONS:\n" + _flag_lines(flags)
+    return head + "\nOPTIONS:\n" + _flag_lines(command, flags)
 
 
 def _overview() -> str:
@@ -115,11 +118,18 @@ def _overview() -> str:
     return (
         "NAME:\n   corral-runtime - OCI container runtime\n\n"
         "USAGE:\n   corral-runtime [global flags] COMMAND [flags] [arguments...]\n\n"
-        "COMMANDS:\n" + "\n".join(lines) + "\n\nGLOBAL OPTIONS:\n" + _flag_lines(GLOBAL_FLAGS)
+        "COMMANDS:\n" + "\n".join(lines) + "\n\nGLOBAL OPTIONS:\n" + _flag_lines("", GLOBAL_FLAGS)
     )
 
 
-def _flag_lines(flags: dict[str, str]) -> str:
-    rows = [(f"--{name}{_KIND_TEXT.get(kind, ' VALUE')}", _FLAG_TEXTS[name]) for name, kind in sorted(flags.items())]
+def _flag_lines(command: str, flags: dict[str, str]) -> str:
+    short = {name: f", -{letter}" for letter, name in {"h": "help", **SHORT.get(command, {})}.items()}
+    rows = [
+        (
+            f"--{name}{short.get(name, '')}{_KIND_TEXT.get(kind, ' VALUE')}",
+            _OWN_TEXTS.get((command, name), _FLAG_TEXTS[name]),
+        )
+        for name, kind in sorted(flags.items())
+    ]
     width = max(len(left) for left, _ in rows)
     return "".join(f"   {left.ljust(width)}  {text}\n" for left, text in rows)
