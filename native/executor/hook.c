@@ -1,5 +1,5 @@
 /* HOOK: a program of the bundle, told the container's state on its stdin, within its time. */
-#include "context.h"
+#include "run.h"
 #include "sys.h"
 
 #include <limits.h>
@@ -39,12 +39,7 @@ static _Noreturn void hook_child(const struct context *c, const struct hook *h, 
     int err = open_output(c->hook_stdout, out);
     int err2 = err < 0 ? err : open_output(c->hook_stderr, out);
     if (err >= 0 && err2 >= 0) {
-        struct sigaction deflt = {.sa_handler = SIG_DFL};
-        sigset_t none;
-        for (int sig = 1; sig < 65; sig++)
-            (void)sigaction(sig, &deflt, NULL);
-        sigemptyset(&none);
-        (void)sigprocmask(SIG_SETMASK, &none, NULL);
+        reset_signals();
         (void)setpgid(0, 0);
         /* A supervisor that dies takes its hook with it: nobody would be left to count its time. */
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);

@@ -226,7 +226,7 @@ def test_gc_finds_nothing_where_nothing_is_left(runtime: Runtime, bundle: Bundle
 
 def test_gc_removes_what_a_dead_front_has_left(runtime: Runtime, bundle: Bundle) -> None:
     """A create that was killed midway is finished by gc: no cgroup, no state, and the id is free."""
-    hook = {"path": "/bin/sh", "args": ["sh", "-c", "kill -9 $PPID; sleep 0.1"], "env": ["PATH=/bin"]}
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", "kill -9 $PPID"], "env": ["PATH=/bin"]}
     bundle.spec["hooks"] = {"createRuntime": [hook]}
     bundle.shell("true")
     bundle.write()
@@ -243,7 +243,7 @@ def test_gc_removes_what_a_dead_front_has_left(runtime: Runtime, bundle: Bundle)
 
 def test_create_after_a_killed_create_takes_the_id_at_once(runtime: Runtime, bundle: Bundle) -> None:
     """S4.14, S2.12: without any gc, the same id can be created again."""
-    hook = {"path": "/bin/sh", "args": ["sh", "-c", "kill -9 $PPID; sleep 0.1"], "env": ["PATH=/bin"]}
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", "kill -9 $PPID"], "env": ["PATH=/bin"]}
     bundle.spec["hooks"] = {"createRuntime": [hook]}
     bundle.shell("true")
     bundle.write()

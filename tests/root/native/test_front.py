@@ -86,8 +86,10 @@ def test_unrelated_child_of_the_front_does_not_hold_up_its_failure(front: Front)
     assert time.monotonic() - before < 30
 
 
-def test_request_tells_the_planner_who_asks_and_what(front: Front) -> None:
+def test_request_tells_the_planner_who_asks_and_what(front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
     """v, cwd, root, fds, env and arg, in this order; of the environment only what is named in the contract."""
+    for name in [name for name in os.environ if name.startswith("CORRAL_")]:
+        monkeypatch.delenv(name)
     front.scenario("send(52, repr(request()).encode())")
     result = front.run("exec", "--tty", "a b", HOME="/h", SECRET="x", CORRAL_TEST="1", PATH="/bin")
     told = [item for item in eval(result.out) if not item.startswith("env=CORRAL_TEST_MARK=")]

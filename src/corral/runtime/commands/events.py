@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 DEFAULT_INTERVAL_S = 5.0
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
+# How long, and how often, to look for the kill that a notification announced.
+_LOOK_FOR_S = 2.0
+_LOOK_EVERY_S = 0.02
+
 
 def run(line: CommandLine) -> int:
     """Print one sample, or go on until the container ends (exit code 0) or nobody reads any more."""
@@ -99,12 +103,13 @@ def read_oom_kills(group: Group) -> int:
 class Stream:
     """The events of one living container. Owns a pidfd, and the descriptors that tell of OOM kills."""
 
-    __slots__ = ("_control", "_eventfd", "_group", "_id", "_kills", "_pidfd", "_poll", "_watched")
+    __slots__ = ("_control", "_eventfd", "_group", "_id", "_kills", "_look_until", "_pidfd", "_poll", "_watched")
 
     def __init__(self, record: Record, group: Group) -> None:
         self._id = record.container_id
         self._group = group
         self._eventfd = self._control = self._watched = -1
+        self._look_until = 0.0
         self._kills = read_oom_kills(group)
         try:
             self._pidfd = os.pidfd_open(record.pid)
@@ -144,8 +149,13 @@ class Stream:
     def follow(self, interval_s: float) -> None:
         """Print events until the container's first process has ended."""
         next_sample = time.monotonic() + interval_s
+        # What was killed while the watch was being set up gave no hint.
+        self._print_oom()
         while True:
-            timeout_s = max(0.0, next_sample - time.monotonic())
+            now = time.monotonic()
+            timeout_s = max(0.0, next_sample - now)
+            if now < self._look_until:
+                timeout_s = min(timeout_s, _LOOK_EVERY_S)
             ready = [fd for fd, _ in self._poll.poll(timeout_s * 1000)]
             self._take_hints(ready)
             self._print_oom()
@@ -158,6 +168,8 @@ class Stream:
     def _take_hints(self, ready: list[int]) -> None:
         if self._eventfd in ready:
             os.eventfd_read(self._eventfd)
+            # v1 notifies before it kills and counts (mm/memcontrol-v1.c, mem_cgroup_oom_notify).
+            self._look_until = time.monotonic() + _LOOK_FOR_S
         if self._watched in ready:
             # Reading is what acknowledges a kernfs notification.
             os.pread(self._watched, 4096, 0)
