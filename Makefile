@@ -19,7 +19,7 @@ ifeq ($(CI),true)
 export CORRAL_MUST ?= root,userns,newuidmap,net-admin,runc,crun,podman,containerd,dockerd,buildah,busybox,cc,clang,musl-gcc,callers
 endif
 
-.PHONY: help setup setup-run setup-test native install run lint check test test-root test-userns test-vm conformance \
+.PHONY: help setup setup-run setup-test native install run lint check test test-root test-userns test-vm behaviours conformance \
 	callers sweep bench fuzz clean
 
 help: ## list these words
@@ -68,6 +68,11 @@ test-userns: setup-test native ## the tests that need user namespaces only
 test-vm: native ## the tests in virtual machines: pure cgroup v2, v1, systemd, kernels 5.10 to 6.12 (ALL=1: every cell)
 	@tools/setup.sh vm
 	@$(PYTEST) tests/vm
+
+behaviours: setup-test native ## docs/behaviours.md from the results of this host and of the machines of test-vm
+	@mkdir -p build/behaviours
+	@$(PYTEST) tests/behaviours tests/unit/cgroup tests/root/cgroup --junitxml=build/behaviours/host.xml
+	@$(PY) tools/behaviours.py
 
 conformance: setup-test native ## the black-box suite; RUNTIME=/usr/sbin/runc for another runtime
 	@$(PYTEST) tests/conformance --runtime "$(RUNTIME)"
