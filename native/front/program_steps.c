@@ -72,6 +72,9 @@ int step_release(struct context *c, const struct step *s) {
     if (c->init_pidfd < 0)
         return detail(c, -ECANCELED, "cannot start a container that has stopped");
     c->init_pid = live.pid;
+    /* A frozen process would not answer, and what it was told would still be done when it is thawed. */
+    if (cg_is_frozen(c))
+        return detail(c, -ECANCELED, "cannot start a container in the paused state: resume it first");
     fmt(path, sizeof(path), "/proc/self/fd/%d/start.sock", c->record);
     cleanup_fd int sock = connect_unix(path, SOCK_SEQPACKET);
     /* One start only: the listener is gone as soon as one is accepted. */

@@ -60,6 +60,18 @@ def test_resume_of_a_running_container_is_refused(box: Container) -> None:
     assert box.status == "running"
 
 
+def test_start_of_a_paused_container_is_refused_until_it_is_resumed(runtime: Runtime, bundle: Bundle) -> None:
+    """A created container may be paused; start then says so at once, and works after resume."""
+    with runtime.create(bundle, "sleep 100") as c:
+        c.command("pause")
+        done = c.command("start", check=False)
+        assert done.returncode == 1
+        assert "cannot start a container in the paused state" in done.stderr
+        c.command("resume")
+        c.command("start")
+        assert c.status == "running"
+
+
 def test_pause_of_a_stopped_container_is_refused(runtime: Runtime, bundle: Bundle) -> None:
     """A container without a process cannot be paused."""
     with runtime.start(bundle, "true") as c:

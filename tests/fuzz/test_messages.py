@@ -61,15 +61,15 @@ def test_a_refused_config_is_told_word_by_word(world: World) -> None:
 
 
 TEXTS: list[tuple[bytes, str, str]] = [
-    (b"", "parse json: line 1 column 1: unexpected end of data", JSON_HINT),
-    (b"{", "parse json: line 1 column 2: expecting property name enclosed in double quotes", JSON_HINT),
-    (b'{"a":1', "parse json: line 1 column 7: expecting ',' delimiter", JSON_HINT),
-    (b"\xff", "parse json: line 1 column 1: invalid UTF-8 (invalid start byte)", JSON_HINT),
-    (b'{"ociVersion":NaN}', "parse json: line 1 column 15: NaN is not JSON", JSON_HINT),
-    (b"\xef\xbb\xbf{}", "parse json: line 1 column 1: byte order mark", "save the file without a BOM"),
-    (b"[" * 100000, "parse json: nested too deeply", "no OCI document nests this deeply"),
-    (b'{"a":1}{}', "parse json: line 1 column 8: trailing data after the value", JSON_HINT),
-    (b"1" * 6000, "parse json: line 1 column 1: number too long", JSON_HINT),
+    (b"", "parse BUNDLE/config.json: line 1 column 1: unexpected end of data", JSON_HINT),
+    (b"{", "parse BUNDLE/config.json: line 1 column 2: expecting property name enclosed in double quotes", JSON_HINT),
+    (b'{"a":1', "parse BUNDLE/config.json: line 1 column 7: expecting ',' delimiter", JSON_HINT),
+    (b"\xff", "parse BUNDLE/config.json: line 1 column 1: invalid UTF-8 (invalid start byte)", JSON_HINT),
+    (b'{"ociVersion":NaN}', "parse BUNDLE/config.json: line 1 column 15: NaN is not JSON", JSON_HINT),
+    (b"\xef\xbb\xbf{}", "parse BUNDLE/config.json: line 1 column 1: byte order mark", "save the file without a BOM"),
+    (b"[" * 100000, "parse BUNDLE/config.json: nested too deeply", "no OCI document nests this deeply"),
+    (b'{"a":1}{}', "parse BUNDLE/config.json: line 1 column 8: trailing data after the value", JSON_HINT),
+    (b"1" * 6000, "parse BUNDLE/config.json: line 1 column 1: number too long", JSON_HINT),
     (b"[]", "validate config.json: want an object, got an array", ""),
     (b'"x"', "validate config.json: want an object, got the string 'x'", ""),
 ]
@@ -80,7 +80,8 @@ def test_a_text_that_is_no_config_is_told_with_its_place(world: World) -> None:
     bundle = world.make_bundle("bundle")
     for text, message, hint in TEXTS:
         (bundle / "config.json").write_bytes(text)
-        assert words(world.run("run", "--bundle", str(bundle), "x")) == (message, hint)
+        told = words(world.run("run", "--bundle", str(bundle), "x"))
+        assert told == (message.replace("BUNDLE", str(bundle)), hint)
     (bundle / "config.json").unlink()
     missing = (f"read {bundle}/config.json: no such file or directory", BUNDLE_HINT)
     assert words(world.run("run", "--bundle", str(bundle), "x")) == missing

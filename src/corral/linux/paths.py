@@ -102,7 +102,11 @@ def make_directories(path: str, mode: int) -> None:
     try:
         posix.mkdir(path, mode)
     except FileNotFoundError:
-        make_directories(dirname(path), 0o777)
+        above = dirname(path)
+        if isdir(above):
+            # A filesystem where nothing can be made says so, too: procfs does.
+            raise
+        make_directories(above, 0o777)
         make_directories(path, mode)
     except OSError:
         # Whatever the reason (it exists, the filesystem is read-only): what counts is that it is there.

@@ -27,8 +27,8 @@ class _UnknownConstant(ValueError):
     """NaN, Infinity or -Infinity, which Python's scanner would take and JSON does not know."""
 
 
-def loads(data: bytes) -> object:
-    """Parse one JSON document.
+def loads(data: bytes, name: str = "json") -> object:
+    """Parse one JSON document, called ``name`` in messages: its path, if it is a file.
 
     Of duplicate keys the last one counts, as in Go. Whole numbers of any size become ``int``.
 
@@ -37,34 +37,34 @@ def loads(data: bytes) -> object:
     nesting deeper than the interpreter's stack.
     """
     if data[:3] == b"\xef\xbb\xbf":
-        raise InvalidArgument("parse json: line 1 column 1: byte order mark", hint="save the file without a BOM")
+        raise InvalidArgument(f"parse {name}: line 1 column 1: byte order mark", hint="save the file without a BOM")
     try:
         text = str(data, "utf-8")
     except UnicodeDecodeError as exc:
         before = str(data[: exc.start], "utf-8")
-        _refuse(before, len(before), f"invalid UTF-8 ({exc.reason})", exc)
+        _refuse(before, len(before), f"invalid UTF-8 ({exc.reason})", name, exc)
     start = len(text) - len(text.lstrip(_WHITESPACE))
     try:
         value, end = _scan_or_explain(text, start)
     except StopIteration as exc:
         # The scanner stops at the first character that begins no value, or at the end of the text.
         at = exc.value if isinstance(exc.value, int) else start
-        _refuse(text, at, "value expected" if at < len(text) else "unexpected end of data", exc)
+        _refuse(text, at, "value expected" if at < len(text) else "unexpected end of data", name, exc)
     except RecursionError as exc:
-        raise InvalidArgument("parse json: nested too deeply", hint="no OCI document nests this deeply") from exc
+        raise InvalidArgument(f"parse {name}: nested too deeply", hint="no OCI document nests this deeply") from exc
     except _UnknownConstant as exc:
-        _refuse(text, _find_constant(text, str(exc)), f"{exc} is not JSON", exc)
+        _refuse(text, _find_constant(text, str(exc)), f"{exc} is not JSON", name, exc)
     except ValueError as exc:
         # A JSONDecodeError carries its position. Any other ValueError is Python's limit on the digits of a number.
         message = str(getattr(exc, "msg", "number too long"))
         at = getattr(exc, "pos", start)
         message = message.removesuffix(" at").removesuffix(" starting")
-        _refuse(text, at, message[:1].lower() + message[1:], exc)
+        _refuse(text, at, message[:1].lower() + message[1:], name, exc)
     rest = text[end:]
     if rest.strip(_WHITESPACE):
-        _refuse(text, len(text) - len(rest.lstrip(_WHITESPACE)), "trailing data after the value", None)
+        _refuse(text, len(text) - len(rest.lstrip(_WHITESPACE)), "trailing data after the value", name)
     if "\\ud" in text or "\\uD" in text:
-        _refuse_lone_surrogates(text)
+        _refuse_lone_surrogates(text, name)
     return value
 
 
@@ -113,10 +113,10 @@ def _write_indented(value: object, newline: str, step: str, sort_keys: bool, par
         parts.append(_encode(value))
 
 
-def _refuse(text: str, at: int, cause: str, exc: Exception | None) -> NoReturn:
+def _refuse(text: str, at: int, cause: str, name: str, exc: Exception | None = None) -> NoReturn:
     line = text.count("\n", 0, at) + 1
     column = at - text.rfind("\n", 0, at)
-    raise InvalidArgument(f"parse json: line {line} column {column}: {cause}", hint=_FIX_HINT) from exc
+    raise InvalidArgument(f"parse {name}: line {line} column {column}: {cause}", hint=_FIX_HINT) from exc
 
 
 def _find_constant(text: str, name: str) -> int:
@@ -139,7 +139,7 @@ def _end_of_string(text: str, at: int) -> int:
     return at + 1
 
 
-def _refuse_lone_surrogates(text: str) -> None:
+def _refuse_lone_surrogates(text: str, name: str) -> None:
     # Half a pair cannot be encoded as UTF-8, so it could never reach the kernel: say where it stands.
     at = text.find("\\")
     while at >= 0:
@@ -151,7 +151,7 @@ def _refuse_lone_surrogates(text: str) -> None:
             at = text.find("\\", at + 12)
             continue
         if 0xD800 <= code < 0xE000:
-            _refuse(text, at, f"half a surrogate pair ({text[at : at + 6]})", None)
+            _refuse(text, at, f"half a surrogate pair ({text[at : at + 6]})", name)
         at = text.find("\\", at + 6)
 
 

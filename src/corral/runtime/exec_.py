@@ -114,7 +114,7 @@ def read_process(line: CommandLine, around: Surroundings, spec: Spec, warnings: 
 
 def _read_json(path: str) -> Any:  # noqa: ANN401 -- unchecked JSON, validated by the caller
     try:
-        return loads(read_file(path))
+        return loads(read_file(path), path)
     except OSError as exc:
         raise NotFound(
             f"read {path}: {(exc.strerror or '').lower()}",

@@ -126,6 +126,8 @@ SHORT: dict[str, dict[str, str]] = {
 # After the container's id, everything belongs to the container's program.
 _PASS_REST = {"exec": 1, "ps": 1}
 
+_ONE_ARGUMENT = ("create", "run", "pause", "resume", "update", "events")
+
 
 class CommandLine:
     """A parsed command line. ``values`` holds global and command flags by their long name, ``args`` the rest."""
@@ -160,6 +162,11 @@ class CommandLine:
         """The one positional argument that names the container. Raises: InvalidArgument if it is missing or odd."""
         if not self.args or not self.args[0]:
             raise InvalidArgument(f"{self.command}: the container's id is missing", hint=f"usage: {self.command} ID")
+        if len(self.args) > 1 and self.command in _ONE_ARGUMENT:
+            raise InvalidArgument(
+                f"{self.command}: unexpected argument {self.args[1]!r}",
+                hint=f"`corral-runtime {self.command} --help` tells its arguments",
+            )
         return check_id(self.args[0])
 
 

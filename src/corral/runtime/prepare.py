@@ -88,7 +88,7 @@ def load_job(line: CommandLine, around: Surroundings, container_id: str = "") ->
     """
     container_id = container_id or line.container_id()
     raw = read_config(line, around)
-    document = loads(raw)
+    document = loads(raw, config_path(line, around))
     found = validate(document)
     error = to_error(found)
     if error is not None:
@@ -145,9 +145,14 @@ def bundle_path(line: CommandLine, around: Surroundings) -> str:
     return around.absolute(line.text("bundle") or ".")
 
 
+def config_path(line: CommandLine, around: Surroundings) -> str:
+    """The path of config.json, or of ``--config``, absolute."""
+    return around.absolute(line.text("config")) or f"{bundle_path(line, around)}/config.json"
+
+
 def read_config(line: CommandLine, around: Surroundings) -> bytes:
     """The bytes of config.json, or of ``--config``. Raises: NotFound, InvalidArgument."""
-    path = around.absolute(line.text("config")) or f"{bundle_path(line, around)}/config.json"
+    path = config_path(line, around)
     try:
         return read_file(path)
     except FileNotFoundError as exc:

@@ -72,12 +72,16 @@ class Reservation:
 def reserve(root: str, container_id: str, files: dict[str, bytes]) -> Reservation:
     """Write the record ``ROOT/ID`` with ``files``, ``journal`` and a held ``owner.lock``, under its name at once.
 
-    Raises: AlreadyExists if the name is taken (a stale record must be undone first: ``find_stale``), OSError.
+    Raises: AlreadyExists if the name is taken (a stale record must be undone first:
+    ``find_stale``), PermissionDenied if the root is another user's, OSError.
     """
-    paths.make_directories(root, 0o711)
     fresh = f"{root}/.new-{container_id[:200]}-{posix.urandom(6).hex()}"
     final = f"{root}/{container_id}"
-    posix.mkdir(fresh, 0o700)
+    try:
+        paths.make_directories(root, 0o711)
+        posix.mkdir(fresh, 0o700)
+    except PermissionError as exc:
+        raise root_denied(root) from exc
     held: list[int] = []
     try:
         directory = posix.open(fresh, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
@@ -283,10 +287,21 @@ class Record:
         replace_file(self.path, "state.json", dumps(self.state).encode())
 
 
+def root_denied(root: str) -> PermissionDenied:
+    """The error for a state root that is not this user's, which a user without ``XDG_RUNTIME_DIR`` meets first."""
+    return PermissionDenied(
+        f"use the state root {root}: permission denied",
+        hint="choose one of your own with --root DIR, or set XDG_RUNTIME_DIR",
+        path=root,
+    )
+
+
 def list_ids(root: str) -> list[str]:
-    """Ids of all records below a state root, sorted."""
+    """Ids of all records below a state root, sorted. Raises: PermissionDenied."""
     try:
         names = posix.listdir(root)
     except FileNotFoundError:
         return []
+    except PermissionError as exc:
+        raise root_denied(root) from exc
     return sorted(name for name in names if not name.startswith(".") and paths.isfile(f"{root}/{name}/state.json"))

@@ -56,6 +56,12 @@ def test_make_directories_makes_parents_with_the_default_mode(tmp_path: Path) ->
     assert (0o777, 0o711) == ((tmp_path / "a").stat().st_mode & 0o7777, (tmp_path / "a/b").stat().st_mode & 0o7777)
 
 
+def test_make_directories_raises_where_nothing_can_be_made() -> None:
+    """procfs answers ENOENT although all above is there: that is an end, not a reason to try again."""
+    with pytest.raises(FileNotFoundError):
+        paths.make_directories("/proc/none/here", 0o700)
+
+
 def test_make_directories_raises_when_a_file_stands_in_the_way(tmp_path: Path) -> None:
     """What is not a directory is not taken for one."""
     (tmp_path / "file").write_text("")

@@ -94,6 +94,15 @@ def test_missing_id_is_told_with_the_usage() -> None:
     assert "usage: state ID" == caught.value.hint
 
 
+@pytest.mark.parametrize("command", ["create", "run", "pause", "resume", "update", "events"])
+def test_second_argument_is_refused_where_one_is_taken(command: str) -> None:
+    """A forgotten flag is not silently dropped."""
+    with pytest.raises(InvalidArgument) as caught:
+        parse([command, "c1", "c2"]).container_id()
+
+    assert f"{command}: unexpected argument 'c2'" == caught.value.message
+
+
 def test_values_of_another_kind_count_as_absent() -> None:
     """Asking for a text where there is a number gives the default, never a wrong type."""
     line = parse(["create", "--preserve-fds", "3", "--no-pivot", "c1"])

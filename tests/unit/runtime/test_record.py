@@ -291,6 +291,22 @@ def test_ids_are_sorted_and_without_what_is_half_made(tmp_path: Path) -> None:
     assert [] == list_ids(str(tmp_path / "nothing"))
 
 
+def test_state_root_of_another_user_is_told_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without XDG_RUNTIME_DIR meets the system's state root first."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(posix, "listdir", refuse)
+    monkeypatch.setattr(posix, "mkdir", refuse)
+    message, hint = "use the state root /run: permission denied", "choose one of your own with --root DIR"
+    for call in (lambda: list_ids("/run"), lambda: reserve("/run", "c1", {})):
+        with pytest.raises(PermissionDenied) as caught:
+            call()
+        assert message == caught.value.message
+        assert caught.value.hint.startswith(hint)
+
+
 def test_remove_tree_follows_no_links(tmp_path: Path) -> None:
     """A link in a record loses the link, not what it names."""
     outside = tmp_path / "outside"

@@ -12,7 +12,7 @@ from corral.runtime.commands.host_checks import Facts, Finding, check_host, from
 from corral.runtime.containers import bundle_line
 from corral.runtime.create import compile_create
 from corral.runtime.host import read_host
-from corral.runtime.prepare import Surroundings, bundle_path, compile_job, read_config
+from corral.runtime.prepare import Surroundings, bundle_path, compile_job, config_path, read_config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def run(line: CommandLine) -> int:
 def find_problems(line: CommandLine, around: Surroundings) -> list[Finding]:
     """Errors first, then warnings, each in the order of discovery: document, compilation, host."""
     try:
-        document = loads(read_config(line, around))
+        document = loads(read_config(line, around), config_path(line, around))
     except CorralError as exc:
         return [from_error(exc)]
     findings = [

@@ -71,7 +71,7 @@ def read_mounts(path: str, *, with_sources: bool) -> list[Mount]:
     Without ``with_sources`` only the destinations count.
     """
     try:
-        document = drop_nulls(loads(read_file(path)))
+        document = drop_nulls(loads(read_file(path), path))
     except OSError as exc:
         raise NotFound(f"read {path}: {(exc.strerror or str(exc)).lower()}", hint=_USAGE, path=path) from exc
     if isinstance(document, dict) and "mounts" in document:

@@ -130,7 +130,7 @@ def _read_document(path: str) -> dict[str, object]:
             raise NotFound(
                 f"read {path}: {cause}", hint="--resources names a file with a resources object, or is -", path=path
             ) from exc
-    document = drop_nulls(loads(data))
+    document = drop_nulls(loads(data, "standard input" if path == "-" else path))
     if not isinstance(document, dict):
         raise InvalidArgument(f"read {'standard input' if path == '-' else path}: want an object at the top")
     return document

@@ -98,7 +98,7 @@ def test_problems_of_compilation_are_told_with_the_rest(tmp_path: Path, run: Run
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "error: parse json: line 1 column 2"), ("[]", "error: want an object, got an array")],
+    [("{", "error: parse BUNDLE/config.json: line 1 column 2"), ("[]", "error: want an object, got an array")],
 )
 def test_file_that_is_no_config_is_one_problem(tmp_path: Path, run: Run, text: str, message: str) -> None:
     """Nothing else can be said of it."""
@@ -106,7 +106,7 @@ def test_file_that_is_no_config_is_one_problem(tmp_path: Path, run: Run, text: s
     code, out, err = run("check", str(tmp_path / "bundle"))
 
     assert (1, "") == (code, err)
-    assert out.startswith(message)
+    assert out.startswith(message.replace("BUNDLE", f"{tmp_path}/bundle"))
     assert out.endswith("1 error, 0 warnings\n")
 
 

@@ -94,7 +94,7 @@ def test_file_may_be_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     ("text", "message"),
     [
         ("[]", "want an object at the top"),
-        ("{", "parse json: line 1 column 2"),
+        ("{", "r.json: line 1 column 2"),
         ('{"memory": {"limit": "x"}}', "update limits: want an integer, got the string 'x'"),
         ('{"blockIO": {"weight": 2000}}', "(config linux.resources.blockIO.weight)"),
     ],
