@@ -61,6 +61,10 @@ def _check_source(mount: Mount, pointer: str, has_user_namespace: bool, out: lis
     is_bind = options.is_bind or mount.get("type", "") == "bind"
     if is_bind and not mount.get("source", ""):
         out.append(Problem(f"{pointer}.source", "missing, but a bind mount needs it"))
+    if is_bind and options.data:
+        # Perhaps meant as ro or nosuid: the kernel takes it without a word, so somebody has to say it.
+        message = f"unknown option {quote(options.data)} is ignored: a bind mount takes no data"
+        out.append(Problem(f"{pointer}.options", message, is_warning=True))
     uid_mappings = mount.get("uidMappings", [])
     gid_mappings = mount.get("gidMappings", [])
     if uid_mappings or gid_mappings:

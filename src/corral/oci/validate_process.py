@@ -140,10 +140,12 @@ def _check_capabilities(capabilities: Capabilities, pointer: str, out: list[Prob
                 out.append(Problem(f"{pointer}.{name}[{index}]", message, is_warning=True))
     permitted = capabilities.get("permitted", [])
     inheritable = capabilities.get("inheritable", [])
-    for index, capability in enumerate(capabilities.get("ambient", [])):
-        if capability in CAPABILITIES and not (capability in permitted and capability in inheritable):
-            message = f"{capability} is not both permitted and inheritable, so the kernel will not raise it"
-            out.append(Problem(f"{pointer}.ambient[{index}]", message, is_warning=True))
+    ambient = [name for name in capabilities.get("ambient", []) if name in CAPABILITIES]
+    idle = [name for name in ambient if name not in permitted or name not in inheritable]
+    if idle:
+        # Buildah asks for all of its set: one line, not one for each.
+        message = f"not raised by the kernel, as not both permitted and inheritable: {', '.join(idle)}"
+        out.append(Problem(f"{pointer}.ambient", message, is_warning=True))
     for index, capability in enumerate(capabilities.get("effective", [])):
         if capability in CAPABILITIES and capability not in permitted:
             out.append(Problem(f"{pointer}.effective[{index}]", f"{capability} is not in the permitted set"))

@@ -124,6 +124,15 @@ def test_mounts_take_what_callers_send(mount: dict[str, Any]) -> None:
     assert [] == validate(minimal_spec(mounts=[mount]))
 
 
+def test_an_unknown_option_of_a_bind_mount_is_only_warned_of() -> None:
+    """The kernel would not say that it ignores what was perhaps meant as `ro`."""
+    message = "unknown option 'read-only,x' is ignored: a bind mount takes no data"
+
+    assert [Problem("mounts[0].options", message, is_warning=True)] == validate(
+        minimal_spec(mounts=[{"destination": "/d", "source": "/s", "options": ["rbind", "read-only", "x", "nosuid"]}])
+    )
+
+
 def test_a_relative_destination_is_only_warned_of() -> None:
     """As runc does: deprecated, and taken as relative to the root."""
     message = "'data' is not absolute, it is taken as relative to /"

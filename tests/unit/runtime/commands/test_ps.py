@@ -48,17 +48,19 @@ def test_line_without_a_pid_is_refused(text: str) -> None:
 
 def test_own_table_agrees_with_ps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who, pid, parent, terminal and command of a real process."""
-    child = subprocess.Popen(["sleep", "100"])
-    try:
+    with subprocess.Popen(["cat", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        # An answer means that its exec is over, and its command line is there.
+        child.stdin.write(b"x")
+        child.stdin.flush()
+        child.stdout.read(1)
         header, row = own_table([child.pid, 4_000_000]).splitlines()
-    finally:
-        child.kill()
-        child.wait()
     cells = row.split()
 
     assert ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"] == header.split()
     assert [str(child.pid), str(os.getpid()), "0"] == cells[1:4]
-    assert ["00:00:00", "sleep", "100"] == cells[-3:]
+    assert ["00:00:00", "cat", "-"] == cells[-3:]
 
 
 def fake_proc(folder: Path, *, tty: int = 0, cmdline: bytes = b"", uid: int = 4_000_000_000) -> str:
