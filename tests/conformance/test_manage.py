@@ -136,7 +136,7 @@ def commands_of(c: Container) -> bytes:
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as file:
                 told += file.read()
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue
     return told
 
