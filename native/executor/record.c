@@ -100,6 +100,10 @@ int record_open_init(int record, struct live *ret) {
         return -ESRCH;
     /* Opened first: what the checks then find about the pid is about this very process, or it has died. */
     cleanup_fd int fd = sys_pidfd_open(live->pid, 0);
+    /* Without flags, EINVAL says: a number that no process has, but a thread (reused), or a session or group whose
+     * leader was reaped (before 6.9). */
+    if (fd == -EINVAL || fd == -ENOENT)
+        return -ESRCH;
     if (fd < 0)
         return fd;
     uint64_t inode = pidfd_inode(fd);

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -290,3 +291,19 @@ def test_spec_makes_a_bundle_that_runs(runtime: Runtime, bundle: Bundle) -> None
 
     assert "corral\n" == result.stdout
     assert shutil.which("ps") is None or [] == runtime("list", "-q").lines
+
+
+def test_pid_that_is_a_thread_by_now_means_stopped(runtime: Runtime, bundle: Bundle) -> None:
+    """The number was given away again, and pidfd_open(2) answers EINVAL for a mere thread."""
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        with runtime.start(bundle, "true") as container:
+            container.wait()
+            live = Path(runtime.root) / container.id / "live"
+            live.write_text(" ".join([str(thread.native_id), *live.read_text().split()[1:]]) + "\n")
+            assert "stopped" == container.command("state").json()["status"]
+    finally:
+        done.set()
+        thread.join()
