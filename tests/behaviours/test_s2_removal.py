@@ -283,7 +283,6 @@ def test_s2_7_no_unit_is_left(runtime: Runtime, bundle: Bundle, oom: bool) -> No
 
 
 @applies("systemd-driver", "cgroup")
-@pytest.mark.xfail(reason="delete leaves the empty scope for systemd to notice, which takes a moment", strict=False)
 def test_s2_7_unit_of_the_same_name_can_be_had_again_at_once(runtime: Runtime, bundle: Bundle) -> None:
     """As when a caller restarts a container under its old id."""
     for _ in range(3):
