@@ -10,7 +10,7 @@ from corral.errors import Unsupported
 from corral.oci.names import MEMORY_POLICY_FLAGS, MEMORY_POLICY_MODES, PERSONALITY_DOMAINS, sysctl_path
 from corral.oci.shape import member_of
 from corral.runtime import births, mounts, process, programs
-from corral.runtime.delegation import compile_delegation, prepare_delegation
+from corral.runtime.delegation import compile_delegation
 from corral.runtime.documents import process_state
 from corral.runtime.groups import add_definitions, compile_attach, compile_groups, compile_limits_of
 from corral.runtime.job import CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWUSER
@@ -45,7 +45,6 @@ def compile_create(job: Job) -> Plan:
     _check(job, terminal=terminal)
     programs.prepare_hooks(plan, job, "prestart", "createRuntime", "createContainer")
     add_definitions(plan, job.groups, job.host.layout)
-    prepare_delegation(job)
     compile_limits_of(job)
     scope = job.groups.scope
     if scope is None:

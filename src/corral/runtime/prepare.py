@@ -13,6 +13,7 @@ from corral.linux import paths
 from corral.oci.json import dumps, loads
 from corral.oci.validate import normalize, to_error, validate
 from corral.runtime.create import compile_create
+from corral.runtime.delegation import prepare_delegation
 from corral.runtime.documents import SPEC_VERSION
 from corral.runtime.groups import Groups, choose_manager, place_groups
 from corral.runtime.host import read_host
@@ -121,6 +122,7 @@ def compile_job(line: CommandLine, around: Surroundings, spec: Spec, container_i
         # Nowhere to put limits: what stands in their way has just been said, once.
         job.groups = Groups([], is_explicit=False)
         spec.get("linux", {}).pop("resources", None)
+    prepare_delegation(job)
     try:
         # `check` and `explain` leave no trace, not even in a cache.
         _load_seccomp(job, makes_something=line.command in ("create", "run"))
