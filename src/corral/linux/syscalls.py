@@ -35,6 +35,7 @@ _MAX_PROGRAMS = 64
 _LOG_BYTES = 65536
 
 _SYS_OPENAT2 = 437
+_SYS_MOUNT_SETATTR = 442
 # All architectures that use the generic table, or came after it, have 280.
 _SYS_BPF = {"x86_64": 321, "i686": 357, "armv7l": 386, "ppc64le": 361, "s390x": 351}
 _SYS_BPF_GENERIC = 280
@@ -75,6 +76,22 @@ def is_seccomp_flag_supported(flag: int) -> bool:
     except OSError as exc:
         return exc.errno == errno.EFAULT
     return True
+
+
+def mount_setattr_refusal() -> int:
+    """0 if this kernel has mount_setattr(2), else the errno that stands in its way (ENOSYS, or a filter's).
+
+    Changes nothing: no struct of attributes is given, which is refused (EINVAL) before the mount is looked for.
+    Source: Linux kernel fs/namespace.c, SYSCALL_DEFINE5(mount_setattr), since v5.12 (commit 2a1867219c7b).
+    """
+    import ctypes
+
+    arguments = (ctypes.c_long(-1), ctypes.c_char_p(b""), ctypes.c_long(0), ctypes.c_void_p(None), ctypes.c_size_t(0))
+    try:
+        _syscall(_SYS_MOUNT_SETATTR, arguments)
+    except OSError as exc:
+        return 0 if exc.errno == errno.EINVAL else exc.errno or errno.EIO
+    return 0
 
 
 def openat2(dir_fd: int, path: str, flags: int, mode: int, resolve: int) -> int:

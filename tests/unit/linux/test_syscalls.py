@@ -70,3 +70,11 @@ def test_file_is_not_sealed_when_it_can_change(tmp_path: Path) -> None:
     assert [False] * 3 == [syscalls.is_sealed(fd) for fd in (ours, reader, plain)]
     for fd in (ours, reader, writer, plain):
         os.close(fd)
+
+
+def test_mount_setattr_is_there_when_the_kernels_symbols_have_it() -> None:
+    """The probe says what the kernel's own list of symbols says, and loses no descriptor."""
+    before = os.listdir("/proc/self/fd")
+    listed = "sys_mount_setattr\n" in Path("/proc/kallsyms").read_text()
+    assert (syscalls.mount_setattr_refusal() == 0) == listed
+    assert len(os.listdir("/proc/self/fd")) == len(before)
