@@ -235,9 +235,7 @@ def test_user_namespace_that_is_refused_is_told_in_the_words_of_the_refusal(
     assert "unshare: not permitted" in answer.why
 
 
-@pytest.mark.parametrize(
-    ("number", "status", "begins"), [(0, OK, "mount_setattr"), (38, LIMITED, "no mount_setattr")]
-)
+@pytest.mark.parametrize(("number", "status", "begins"), [(0, OK, "mount_setattr"), (38, LIMITED, "no mount_setattr")])
 def test_mount_setattr_is_found_by_a_call_that_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, status: str, begins: str
 ) -> None:
