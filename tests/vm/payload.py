@@ -30,7 +30,7 @@ GUEST_PYTHON = (3, 11)
 GUEST_INTERPRETER = "/usr/bin/python3"
 WHEEL_INPUTS = ("src", "native", "hatch_build.py", "pyproject.toml", "README.md", "LICENSE")
 # src stays out: inside, `import corral` is the wheel's.
-TREE_INPUTS = ("tests", "native", "tools", "pyproject.toml", "hatch_build.py", "Makefile")
+TREE_INPUTS = ("tests", "native", "tools", "docs/cgroup-library.md", "pyproject.toml", "hatch_build.py", "Makefile")
 TEST_DISTRIBUTIONS = ("pytest", "pytest-timeout", "hypothesis", "coverage")
 # Optional for the wheel; the guest has a systemd to speak to.
 OPTIONAL = ("jeepney",)

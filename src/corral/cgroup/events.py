@@ -4,7 +4,7 @@ Each watch is one descriptor that becomes readable (``fileno``), for any event l
 Counters are compared with what was read last, so what one notification did not say, the next one does, and nothing
 is lost when several fall together. Nothing here decides anything: state is always the kernel's.
 
-``iterate`` makes an async iterator of a watch for whatever loop the caller runs::
+``iterate_events`` makes an async iterator of a watch for whatever loop the caller runs::
 
     async def wait_readable(fd):
         loop, ready = asyncio.get_running_loop(), asyncio.Event()
@@ -15,7 +15,7 @@ is lost when several fall together. Nothing here decides anything: state is alwa
             loop.remove_reader(fd)
 
     with EventWatch(group) as watch:
-        async for event in iterate(watch, wait_readable):
+        async for event in iterate_events(watch, wait_readable):
             ...
 
 Source: cgroup-v2.rst "memory.events", "cgroup.events", "pids.events"; Documentation/accounting/psi.rst "Monitoring
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from corral.cgroup.group import Group
 
     class Watch(Protocol):
-        """What ``iterate`` takes."""
+        """What ``iterate_events`` takes."""
 
         is_gone: bool
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         def read_events(self) -> list[GroupEvent]: ...
 
 
-__all__ = ["GONE", "EventWatch", "GroupEvent", "PressureTrigger", "iterate"]
+__all__ = ["GONE", "EventWatch", "GroupEvent", "PressureTrigger", "iterate_events"]
 
 # The name of the last event of a watch: the group was removed.
 GONE = "gone"
@@ -277,7 +277,7 @@ class PressureTrigger(Closing):
         return parse_pressure(text).get(self._kind) or Pressure(0.0, 0.0, 0.0, 0)
 
 
-async def iterate(watch: Watch, wait_readable: Callable[[int], Awaitable[None]]) -> AsyncIterator[GroupEvent]:
+async def iterate_events(watch: Watch, wait_readable: Callable[[int], Awaitable[None]]) -> AsyncIterator[GroupEvent]:
     """The events of ``watch`` until its group is gone. Safe to cancel: what was not taken, the next read tells.
 
     ``wait_readable`` waits for a descriptor in the caller's event loop (the module has one for asyncio).

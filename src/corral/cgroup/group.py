@@ -13,7 +13,16 @@ import errno
 import os
 import time
 
-from corral.cgroup.handles import from_os_error, open_beneath, pids_below, pids_in, read_at, write_at
+from corral.cgroup.handles import (
+    from_os_error,
+    open_beneath,
+    pids_below,
+    pids_in,
+    read_at,
+    threads_in,
+    walk,
+    write_at,
+)
 from corral.cgroup.writes import judge
 from corral.errors import (
     FailedPrecondition,
@@ -221,6 +230,43 @@ class Group(Closing):
     def list_all_pids(self) -> list[int]:
         """As ``list_pids``, but asked of every hierarchy: a process may be in one and not in another."""
         return sorted({pid for _, fd in self._opened for pid in pids_below(fd)})
+
+    def list_threads(self, *, recursive: bool = True) -> list[int]:
+        """As ``list_pids``, but thread ids: on v2 also those of threaded groups. Raises: OSError."""
+        for name in ("", *_TRACKING):
+            fd = self.fd_for(name)
+            if fd is None:
+                continue
+            file = "cgroup.threads" if self.read_or_none("", "cgroup.threads") is not None and name == "" else "tasks"
+            fds = walk(fd) if recursive else [("", fd)]
+            return sorted({tid for _, below in fds for tid in threads_in(below, file)})
+        return []
+
+    def list_groups(self) -> list[str]:
+        """The groups below, in whichever hierarchy they are: paths from here, each after the one that it lies in.
+
+        ``corral.cgroup.member.members_below`` leads to them.
+        """
+        return sorted(
+            {path for _, fd in self._opened for path, _ in walk(fd) if path}, key=lambda path: path.split("/")
+        )
+
+    def attach(self, pid: int) -> None:
+        """Move process ``pid`` with all its threads into the group, in every hierarchy that the group has.
+
+        Stops at the first refusal, with the hierarchies before it entered: on v2 because the group has controllers
+        enabled for its children (EBUSY), or on v1 because a cpuset has no CPUs or memory nodes yet.
+        Raises: NotFound (no such process, or group), PermissionDenied, ResourceExhausted, FailedPrecondition.
+        """
+        for member, fd in self._opened:
+            try:
+                write_at(fd, "cgroup.procs", str(pid))
+            except ProcessLookupError as exc:
+                raise NotFound(
+                    f"attach process {pid} to {member.directory!r}: no such process", phase="cgroup"
+                ) from exc
+            except OSError as exc:
+                raise from_os_error(f"attach process {pid} to", member.directory, exc) from exc
 
     def state(self) -> str:
         """``running``, ``freezing`` or ``frozen``; ``running`` too where nothing can freeze it."""

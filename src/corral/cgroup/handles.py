@@ -24,6 +24,8 @@ __all__ = [
     "pids_in",
     "read_at",
     "subdirectories",
+    "threads_in",
+    "walk",
     "write_at",
 ]
 
@@ -102,19 +104,24 @@ def pids_in(directory_fd: int) -> list[int]:
     return [int(line) for line in text.split() if line != "0"]
 
 
+def threads_in(directory_fd: int, file: str) -> list[int]:
+    """The threads right in an open group, of which ``file`` (``cgroup.threads``, or v1's ``tasks``) is the list."""
+    return [int(line) for line in read_at(directory_fd, file).split() if line != "0"]
+
+
 def pids_below(directory_fd: int) -> Iterator[int]:
     """The processes in an open group and all groups below it. Raises: OSError."""
-    for fd in walk(directory_fd):
+    for _, fd in walk(directory_fd):
         yield from pids_in(fd)
 
 
-def walk(directory_fd: int) -> Iterator[int]:
-    """The open group itself, then every group below it, as fds that are borrowed until the next one.
+def walk(directory_fd: int) -> Iterator[tuple[str, int]]:
+    """The open group itself (""), then every group below it: its path from there, and an fd borrowed until the next.
 
     Two fds at a time, however many groups a workload makes and however deep. Groups that vanish meanwhile are
     skipped; groups that appear meanwhile may be.
     """
-    yield directory_fd
+    yield "", directory_fd
     # For each level: its name and the names still to visit below it.
     trail: list[tuple[str, list[str]]] = [("", subdirectories(directory_fd))]
     while trail:
@@ -122,12 +129,13 @@ def walk(directory_fd: int) -> Iterator[int]:
             trail.pop()
             continue
         name = trail[-1][1].pop(0)
+        names = [level for level, _ in trail[1:]] + [name]
         try:
-            fd = _descend(directory_fd, [level for level, _ in trail[1:]] + [name])
+            fd = _descend(directory_fd, names)
         except (FileNotFoundError, NotADirectoryError):
             continue
         try:
-            yield fd
+            yield "/".join(names), fd
             trail.append((name, subdirectories(fd)))
         except OSError as exc:
             if exc.errno not in (errno.ENOENT, errno.ENODEV):

@@ -6,10 +6,12 @@ from corral.errors import InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from corral.cgroup.layout import Layout
     from corral.cgroup.location import Placement
 
-__all__ = ["Member", "members_of"]
+__all__ = ["Member", "members_below", "members_of"]
 
 
 class Member:
@@ -68,4 +70,18 @@ def members_of(layout: Layout, placement: Placement) -> list[Member]:
         Member(hierarchy.version, hierarchy.controllers, hierarchy.mount_point, path)
         for hierarchy, path in zip(layout.hierarchies, placement.paths, strict=True)
         if path is not None
+    ]
+
+
+def members_below(members: Sequence[Member], path: str) -> list[Member]:
+    """The places of the group ``path`` (relative) below that of ``members``, in the same hierarchies.
+
+    Raises: InvalidArgument for a path that leads elsewhere.
+    """
+    names = path.split("/")
+    if any(name in ("", ".", "..") or "\0" in name for name in names):
+        raise InvalidArgument(f"place group {path!r} below another: it is not a plain relative path")
+    return [
+        Member(member.version, member.controllers, member.mount_point, f"{member.path.rstrip('/')}/{path}")
+        for member in members
     ]

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
     from corral.cgroup.group import Group
 
-__all__ = ["UNLIMITED", "Counter", "CpuStats", "IoEntry", "IoStats", "MemoryStats", "Pressure", "Stats", "read_stats"]
+__all__ = [
+    "UNLIMITED",
+    "Counter",
+    "CpuStats",
+    "IoEntry",
+    "IoStats",
+    "MemoryStats",
+    "Pressure",
+    "Stats",
+    "parse_pressure",
+    "read_stats",
+]
 
 UNLIMITED = (1 << 64) - 1
 # v1 counts user and system time in clock ticks; USER_HZ is 100 on every architecture that Corral runs on.
@@ -46,6 +57,11 @@ class Pressure:
         self.avg60_percent = avg60_percent
         self.avg300_percent = avg300_percent
         self.total_us = total_us
+
+    @property
+    def trend_percent(self) -> float:
+        """How far the last 10 seconds are above (below, if negative) the last 60: whether it gets worse."""
+        return self.avg10_percent - self.avg60_percent
 
 
 class Counter:

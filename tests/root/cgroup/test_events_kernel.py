@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from corral.cgroup.effective import effective
-from corral.cgroup.events import EventWatch, PressureTrigger, iterate
+from corral.cgroup.binding import effective
+from corral.cgroup.events import EventWatch, PressureTrigger, iterate_events
 from corral.cgroup.group import open_group
 from corral.cgroup.layout import Layout
 from corral.cgroup.member import Member
@@ -84,7 +84,7 @@ def test_async_iterator_tells_of_the_last_process(members: list[Member], spawn: 
 
         async def first_event() -> tuple[str, int]:
             process.kill()
-            async for event in iterate(watch, wait_readable):
+            async for event in iterate_events(watch, wait_readable):
                 return (event.name, event.now)
             raise AssertionError("the iterator ended")
 

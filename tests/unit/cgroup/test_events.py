@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from corral.cgroup import events
-from corral.cgroup.events import GONE, EventWatch, GroupEvent, PressureTrigger, iterate
+from corral.cgroup.events import GONE, EventWatch, GroupEvent, PressureTrigger, iterate_events
 from corral.cgroup.group import Group, open_group
 from corral.cgroup.member import Member
 from corral.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unsupported
@@ -240,7 +240,7 @@ def test_iterate_tells_events_until_the_group_is_gone() -> None:
         waited.append(fd)
 
     async def collect() -> list[GroupEvent]:
-        return [event async for event in iterate(Script([first], [], [last]), wait_readable)]
+        return [event async for event in iterate_events(Script([first], [], [last]), wait_readable)]
 
     assert asyncio.run(collect()) == [first, last]
     assert waited == [7, 7, 7]

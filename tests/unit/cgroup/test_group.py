@@ -13,7 +13,7 @@ from corral.cgroup.group import Group, inspect_existing, open_group
 from corral.cgroup.handles import from_os_error, open_beneath
 from corral.cgroup.layout import Hierarchy, Layout
 from corral.cgroup.location import CgroupfsLocation, place
-from corral.cgroup.member import Member, members_of
+from corral.cgroup.member import Member, members_below, members_of
 from corral.cgroup.writes import LimitWrite
 from corral.errors import (
     FailedPrecondition,
@@ -276,3 +276,45 @@ def test_memory_below_use_has_a_hint() -> None:
     """The kernel says only "busy"."""
     error = from_os_error("write '1' to", "/cg/a/memory.limit_in_bytes", OSError(errno.EBUSY, "x"))
     assert error.hint == "the group uses more than the new limit and cannot give it back"
+
+
+@pytest.mark.parametrize("path", ["", "/x", "x/", "a//b", "..", "a/../b", ".", "a\0b"])
+def test_group_below_is_refused_when_its_path_leads_elsewhere(member: Member, path: str) -> None:
+    """Only plain relative paths."""
+    with pytest.raises(InvalidArgument, match="not a plain relative path"):
+        members_below([member], path)
+
+
+def test_group_below_has_the_same_hierarchies(member: Member) -> None:
+    """Path appended, inode not known."""
+    (below,) = members_below([member], "x/y")
+    assert (below.directory, below.controllers, below.inode) == (f"{member.directory}/x/y", member.controllers, 0)
+
+
+def test_groups_below_are_listed_parents_first(group: Group, directory: Path) -> None:
+    """By path from the group, in the order of a walk, files left out."""
+    for name in ("b", "a/c", "a-b"):
+        (directory / name).mkdir(parents=True)
+    assert group.list_groups() == ["a", "a/c", "a-b", "b"]
+
+
+def test_threads_are_listed_by_the_hierarchys_own_file(directory: Path) -> None:
+    """cgroup.threads on v2; tasks where that is missing, and on v1."""
+    (directory / "cgroup.threads").write_text("7\n0\n5\n")
+    (directory / "tasks").write_text("9\n")
+    for version, expected in ((2, [5, 7]), (1, [9])):
+        with open_group([Member(version, ("pids",), str(directory.parent), "/a")]) as group:
+            assert group.list_threads(recursive=False) == expected
+
+
+def test_process_is_attached_by_its_number(group: Group, directory: Path) -> None:
+    """One write to cgroup.procs in each hierarchy."""
+    group.attach(4711)
+    assert (directory / "cgroup.procs").read_text().startswith("4711")
+
+
+def test_refused_attach_names_process_and_group(group: Group, directory: Path) -> None:
+    """With the kernel's cause."""
+    (directory / "cgroup.procs").unlink()
+    with pytest.raises(NotFound, match=r"attach process 4711 to .*/a'?: no such file"):
+        group.attach(4711)

@@ -188,3 +188,9 @@ def test_counter_knows_whether_it_is_limited() -> None:
         False,
         False,
     ]
+
+
+def test_trend_says_whether_pressure_gets_worse() -> None:
+    """The last ten seconds against the last minute."""
+    some = parse_pressure("some avg10=12.50 avg60=10.00 avg300=1.00 total=5\n")["some"]
+    assert some.trend_percent == 2.5

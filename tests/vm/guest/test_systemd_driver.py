@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from corral.cgroup.binding import effective
 from corral.cgroup.delegate import (
     check_delegation,
     enable_delegation,
@@ -18,7 +19,6 @@ from corral.cgroup.delegate import (
     read_delegate_files,
 )
 from corral.cgroup.devices import allowed_devices
-from corral.cgroup.effective import effective
 from corral.cgroup.group import open_group
 from corral.cgroup.layout import Layout, read_controllers, read_layout
 from corral.cgroup.limits import compile_limits

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from corral.cgroup.effective import effective, render_effective
+from corral.cgroup.binding import effective, render_effective
 from corral.cgroup.layout import read_layout
 from corral.cgroup.limits import compile_limits
 from corral.errors import InvalidArgument

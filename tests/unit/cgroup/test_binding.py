@@ -1,4 +1,4 @@
-"""Rules of corral.cgroup.effective, on directories that stand for groups."""
+"""Rules of corral.cgroup.binding, on directories that stand for groups."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from corral.cgroup.effective import EffectiveLimit, effective, render_effective
+from corral.cgroup.binding import EffectiveLimit, effective, render_effective
 from corral.cgroup.group import open_group
 from corral.cgroup.member import Member
 from corral.cgroup.writes import LimitWrite
