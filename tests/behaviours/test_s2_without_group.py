@@ -12,7 +12,8 @@ from behaviours.facts import applies
 from behaviours.groupless import OWN_VIEW, READ_ONLY, live, no_place, warnings_of, without_cgroup
 from conformance.harness import Bundle, Runtime
 from conformance.holders import in_private_mounts
-from conformance.spec import drop_mount, drop_namespace
+from conformance.rootfs import chown_tree
+from conformance.spec import drop_mount, drop_namespace, map_ids
 
 NO_CGROUP = 3
 CGROUPFS = applies("root", "cgroupfs-driver")
@@ -60,6 +61,10 @@ def test_s2_13_life_in_a_nested_read_only_place_is_without_error(runtime: Runtim
     """A container's view: a cgroup namespace and read-only binds; root of a user namespace, no limits, no path."""
     no_place(bundle)
     drop_namespace(bundle.spec, "cgroup")
+    if facts.wants_userns():
+        # Of all ids there is only one in there.
+        map_ids(bundle.spec, 0, size=1)
+        chown_tree(bundle.rootfs, 0, 0)
     home = bundle.path / "home"
     home.mkdir()
     runtime.env = {"XDG_RUNTIME_DIR": str(home)}

@@ -115,6 +115,7 @@ def place_groups(job: Job, *, manager: str, environ: Mapping[str, str]) -> Group
             raise
         groups = Groups([], is_explicit=False)
         groups.absences.append(exc.message)
+        job.warnings.append(absence_warning(exc.message))
         return groups
     members: list[tuple[int, Hierarchy, str]] = []
     for hierarchy, path in zip(job.host.layout.hierarchies, placement.paths, strict=True):
@@ -126,6 +127,11 @@ def place_groups(job: Job, *, manager: str, environ: Mapping[str, str]) -> Group
     if scope is not None:
         _enter_subgroup(job, groups)
     return groups
+
+
+def absence_warning(reason: str) -> str:
+    """What to tell of a container that gets no group, for ``reason``."""
+    return f"the container has no cgroup of its own: {reason}; it cannot be limited, paused or counted"
 
 
 def _enter_subgroup(job: Job, groups: Groups) -> None:

@@ -222,9 +222,10 @@ class Session:
             text = (exc.strerror or "input/output error").lower()
             return f"write state.json in {prepared.reservation.path}: {text}\0the state root must be writable"
         if absent:
+            from corral.runtime.groups import absence_warning
+
             more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
-            text = f"the container has no cgroup of its own: {absent[0]}{more}; it cannot be limited, paused or counted"
-            self._send(WARNING, 0, text.encode("utf-8", "surrogateescape"))
+            self._send(WARNING, 0, absence_warning(absent[0] + more).encode("utf-8", "surrogateescape"))
         return ""
 
     def _explain(self, step: int, error: int, body: bytes) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from corral.cgroup.layout import Hierarchy, Layout
 from corral.errors import CorralError, InvalidArgument, Unsupported
 from corral.runtime import prepare
 from corral.runtime.options import parse
@@ -275,6 +276,20 @@ def test_disabled_manager_refuses_limits_only(tmp_path: Path) -> None:
         "set pids.max to '5': the container has no cgroup for it: the cgroup manager is disabled "
         "(config linux.resources.pids.limit)"
     ] == [str(problem) for problem in job.problems]
+
+
+def test_view_without_our_own_group_means_one_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root of a user namespace whose cgroup mount shows other groups than its cgroup namespace has: none to have."""
+    host = use_host(monkeypatch, "nested")
+    host.layout = Layout((Hierarchy(0, 2, ("pids",), mount_point="/cg", mount_root="/other", own_path="/own"),))
+    make_bundle(tmp_path)
+    job, _ = load_job(parse(["run", "--bundle", "bundle", "c1"]), around(tmp_path))
+
+    reason = "resolve cgroup path 'c1': it is relative, and no mounted hierarchy shows this process's own group"
+    assert ([], [reason]) == (job.problems, job.groups.absences)
+    assert [
+        f"the container has no cgroup of its own: {reason}; it cannot be limited, paused or counted"
+    ] == job.warnings
 
 
 def test_unprivileged_user_without_helpers_is_told_what_to_install(
