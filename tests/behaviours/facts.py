@@ -86,6 +86,7 @@ FACTS: dict[str, Callable[[], bool]] = {
     # The callers' own deadlines are those of a real processor.
     "own-speed": lambda: "CORRAL_VM_CELL" not in os.environ,
     "buildah": lambda: shutil.which("buildah") is not None,
+    "podman": lambda: shutil.which("podman") is not None and shutil.which("crun") is not None,
     "containerd": lambda: shutil.which("containerd-shim-runc-v2") is not None,
 }
 
