@@ -23,6 +23,7 @@ class Podman:
 
     def __init__(self, sandbox: Sandbox, runtime: RuntimeUnderTest, user: str = "root") -> None:
         self.sandbox, self.runtime, self.user = sandbox, runtime, user
+        self.cgroup_manager, self.cgroup_parent = "cgroupfs", sandbox.cgroup_parent
         self.data = INSIDE / ("data" if user == "root" else "home/data")
         sandbox.path("containers.conf").write_text(CONF)
         storage = f'[storage]\ndriver = "overlay"\ngraphroot = "{self.data}/root"\nrunroot = "{self.data}/run"\n'
@@ -40,7 +41,7 @@ class Podman:
             "--runtime",
             str(self.runtime.path),
             "--cgroup-manager",
-            "cgroupfs",
+            self.cgroup_manager,
             "--events-backend",
             "file",
         ]
@@ -63,7 +64,7 @@ class Podman:
         """The words of `podman run`, with our cgroup parent."""
         fixed = [] if "--network" in options else ["--network", "none"]
         if self.user == "root":
-            fixed += ["--cgroup-parent", self.sandbox.cgroup_parent]
+            fixed += ["--cgroup-parent", self.cgroup_parent]
         return ["run", *fixed, *options, self.image, *command]
 
     def start_sleeper(self, *options: str) -> str:
@@ -74,11 +75,11 @@ class Podman:
         """One value of `podman inspect`."""
         return self("inspect", "--format", template, name).out.strip()
 
-    def prepare(self) -> None:
+    def prepare(self, *, with_network: bool = True) -> None:
         """Import the image and run once, so that what podman keeps anyway is in the baseline."""
         self("import", str(INSIDE / "rootfs.tar"), self.image)
         self.run("--rm", command=["true"])
-        if self.user == "root":
+        if self.user == "root" and with_network:
             self.run("--rm", "--network", "podman", command=["true"])
         self.sandbox.mark_baseline()
 
