@@ -33,9 +33,9 @@ ROOT = NATIVE.parent
 OBJECT_STORE = ROOT / "build" / "obj"
 
 # Which folders make up which program. A folder is searched to any depth.
-PROGRAMS = {"corral-runtime": ("executor", "front")}
-# The file with main(), left out when the unit tests of native/tests are linked with the rest.
-MAIN_FILE = NATIVE / "front" / "main.c"
+PROGRAMS = {"corral-runtime": ("executor", "launch", "front")}
+# The files with main(), left out when the unit tests of native/tests are linked with the rest.
+MAIN_FILE = "main.c"
 
 COMMON_FLAGS = (
     "-std=gnu11",
@@ -320,7 +320,7 @@ def build_tests(out_dir: Path | str, *, fuzz: bool = False) -> list[Path]:
     """Build native/tests/test_*.c with sanitizers (``fuzz``: fuzz_*.c with libFuzzer too, needing clang).
 
     Each such file has its own main() (a fuzz file: LLVMFuzzerTestOneInput) and is linked with all objects of the
-    programs but ``native/front/main.c``, and with the other files of native/tests.
+    programs but their ``main.c``, and with the other files of native/tests.
     """
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
@@ -335,7 +335,7 @@ def build_tests(out_dir: Path | str, *, fuzz: bool = False) -> list[Path]:
         toolchain = _sanitizing_toolchain()
     prefix = "fuzz_" if fuzz else "test_"
     folders = sorted({folder for names in PROGRAMS.values() for folder in names})
-    shared = [path for path in _sources(*folders) if path != MAIN_FILE]
+    shared = [path for path in _sources(*folders) if path.name != MAIN_FILE]
     tests = _sources("tests")
     shared += [path for path in tests if not path.name.startswith(("fuzz_", "test_"))]
     programs = [path for path in tests if path.name.startswith(prefix)]

@@ -1,8 +1,7 @@
 /* delete [--force] ID */
 #include <string.h>
 
-#include "front/front.h"
-#include "front/program.h"
+#include "front/words.h"
 
 #define LOCK_MS 15000
 #define MAKER_MS 1000 /* a maker that was killed leaves a planner behind, which notices, and lets go of the lock, soon */

@@ -2,8 +2,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "front/front.h"
-#include "front/program.h"
+#include "front/words.h"
 
 static const struct {
     const char *name;

@@ -1,6 +1,5 @@
 /* start ID */
-#include "front/front.h"
-#include "front/program.h"
+#include "front/words.h"
 
 /* Why a container of this status cannot be started, or NULL. */
 static const char *refusal(enum record_status status) {

@@ -1,6 +1,5 @@
 /* state ID */
-#include "front/front.h"
-#include "front/program.h"
+#include "front/words.h"
 
 int cmd_state(const struct invocation *inv) {
     static struct context c;

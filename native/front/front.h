@@ -9,6 +9,7 @@
 #include "executor/context.h"
 #include "executor/run.h"
 #include "executor/sys.h"
+#include "launch/launch.h"
 
 #ifndef CORRAL_VERSION
 #define CORRAL_VERSION "0"
@@ -50,9 +51,6 @@ int exec_python(const struct invocation *inv);
 int find_planner(char interpreter[PATH_MAX], char launcher[PATH_MAX]);
 
 /* ---- this executable (selfexec.c) ------------------------------------------------------------------------------ */
-void find_self(void);
-/* Its path, "" if /proc is not there; also after become_copy(). */
-const char *self_path(void);
 /* Asks for the plan (planner_ask_early) and starts the program again from a sealed copy; returns 0 in the copy, or -errno
  * after log_error. */
 int become_copy(const struct invocation *inv);

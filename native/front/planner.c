@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 
 #include "executor/journal.h"
-#include "front/program.h"
+#include "launch/program.h"
 
 #define COLD_MS 60000
 #define RESIDENT_MS 10000

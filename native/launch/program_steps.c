@@ -1,13 +1,15 @@
 /* The steps of the pre-rendered programs: state, start, kill, delete. */
 #include <stdio.h> /* renameat is declared nowhere else in musl */
 #include <dirent.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "executor/cgroup.h"
 #include "executor/journal.h"
-#include "front/front.h"
-#include "front/program.h"
+#include "executor/run.h"
+#include "executor/sys.h"
+#include "launch/program.h"
 
 struct kill_request kill_request;
 
