@@ -226,5 +226,58 @@ if TYPE_CHECKING:
         health: NotRequired[Health]
         """Docker's extension."""
 
+    class Account(TypedDict):
+        """A user and its groups, as numbers inside the container (``engine/accounts.py``)."""
+
+        uid: int
+        gid: int
+        groups: list[int]
+        home: str
+
+    class HostDevice(TypedDict):
+        """One device node of the host and where it appears inside."""
+
+        source: str
+        target: str
+        access: str
+        type: Literal["b", "c"]
+        major: int
+        minor: int
+        mode: int
+        uid: int
+        gid: int
+
+    class SpecPlace(TypedDict):
+        """What ``compile_spec`` needs to know of this host and this run: gathered by others, so that it is pure."""
+
+        rootfs: str
+        """Where the runtime mounts the root filesystem."""
+        cgroups_path: str
+        """``linux.cgroupsPath``; empty: none."""
+        account: Account
+        machine: str
+        """``uname -m``."""
+        capabilities: list[str]
+        """What this process could give away: its bounding set."""
+        files: NotRequired[dict[str, str]]
+        """Files of the engine's own that are bind-mounted: path inside -> path outside (/etc/hosts ...)."""
+        volumes: NotRequired[dict[str, str]]
+        """Name -> directory."""
+        images: NotRequired[dict[str, str]]
+        """Image id of an image mount -> directory that holds its merged tree."""
+        namespaces: NotRequired[dict[str, str]]
+        """Kind as in config.json (``network``, ``ipc`` ...) -> path of the namespace that is joined."""
+        shm: NotRequired[str]
+        """A directory that stands in for a private /dev/shm (shared with a pod, or the host's)."""
+        devices: NotRequired[list[HostDevice]]
+        init: NotRequired[str]
+        """Path of corral-init on this host; needed for ``process.init``."""
+        seccomp: NotRequired[dict[str, object]]
+        """A profile of the user's own, already read and reduced to the runtime's form."""
+        is_rootless: NotRequired[bool]
+        nofile_hard: NotRequired[int]
+        """The highest RLIMIT_NOFILE that this process may set."""
+        can_limit_swap: NotRequired[bool]
+
 
 SCHEMA = 1
