@@ -356,10 +356,16 @@ def build_single(source: Path, output: Path) -> Path:
 
 
 def write_launcher(out_dir: Path | str, interpreter: str) -> Path:
-    """Write ``corral-planner`` for development: it runs ``interpreter`` on this tree's src/, nothing installed."""
+    """Write ``corral-planner`` for development: it runs ``interpreter`` on this tree's src/, nothing installed.
+
+    What Corral depends on is found where that interpreter has it.
+    """
     text = (NATIVE / "launcher" / "corral-planner").read_text()
     text = text.replace("#!python\n", f"#!{interpreter}\n", 1)
-    text = text.replace("_folder = _package_folder()\n", f"_folder = {str(ROOT / 'src')!r}\n", 1)
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    packages = Path(interpreter).parent.parent / "lib" / version / "site-packages"
+    folders = f"_folder = {str(ROOT / 'src')!r}\nsys.path.append({str(packages)!r})\n"
+    text = text.replace("_folder = _package_folder()\n", folders, 1)
     output = Path(out_dir, "corral-planner")
     if not output.exists() or output.read_text() != text:
         scratch = output.with_name(f".{output.name}.{os.getpid()}")

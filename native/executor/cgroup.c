@@ -11,6 +11,7 @@
 #define WRITE_ONLY_WARNS 2u
 #define READ_ABSENT_OK 1u
 #define ATTACH_FOLLOW_INIT 1u
+#define ATTACH_HOLDER 2u
 #define READ_MAX 4096
 
 struct cg_seams cg_seams;
@@ -235,23 +236,34 @@ static int attach(int dir, pid_t pid) {
     return r;
 }
 
+/* From now on it is found by its group, which is on record: it need not end with the front any more. */
+static int let_holder_stay(struct context *c) {
+    int r = write_all(c->holder, "", 1);
+    close_fd(&c->holder);
+    return r < 0 ? detail(c, r, "release the holder") : 0;
+}
+
 int step_cg_attach(struct context *c, const struct step *s) {
     char path[CG_PATH];
     int r = 0;
     struct cgroup *g = cg_get(c, s, &r);
     if (!g || g->fate == CG_ABSENT)
         return r;
-    if (c->init_pid <= 0)
+    unsigned flags = (unsigned)s->arg[1].num;
+    pid_t pid = flags & ATTACH_HOLDER ? c->holder_pid : c->init_pid;
+    if (pid <= 0)
         return detail(c, -ESRCH, "no process was born"); /* 0 would be this very process */
     int leaf = cg_open_leaf(g);
-    r = leaf < 0 ? leaf : attach(leaf, c->init_pid);
+    r = leaf < 0 ? leaf : attach(leaf, pid);
     /* The workload has moved itself to a child and enabled controllers: its group holds no processes of its own any
      * more (EBUSY), or is threaded (EOPNOTSUPP). */
-    if ((r == -EBUSY || r == -EOPNOTSUPP) && (s->arg[1].num & ATTACH_FOLLOW_INIT)) {
+    if ((r == -EBUSY || r == -EOPNOTSUPP) && (flags & ATTACH_FOLLOW_INIT)) {
         cleanup_fd int group = open_group_of(c, g, joined_container(c->plan));
         if (group >= 0)
-            r = attach(group, c->init_pid);
+            r = attach(group, pid);
     }
     cg_show(g, "cgroup.procs", path);
-    return r < 0 ? detail(c, r, "write %d to '%s'", c->init_pid, path) : 0;
+    if (r < 0)
+        return detail(c, r, "write %d to '%s'", pid, path);
+    return flags & ATTACH_HOLDER ? let_holder_stay(c) : 0;
 }

@@ -222,7 +222,9 @@ int step_scope(struct context *c, const struct step *s) {
     static struct message m;
     if (c->planner < 0)
         return detail(c, -ENOTCONN, "no planner to ask systemd");
-    event_send(c, MSG_SCOPE, s->index, 0, (uint32_t)c->init_pid, NULL, 0);
+    char holder[16];
+    size_t len = c->holder_pid > 0 ? fmt(holder, sizeof(holder), "%d", c->holder_pid) : 0;
+    event_send(c, MSG_SCOPE, s->index, 0, (uint32_t)c->init_pid, holder, len);
     int r = await_verdict(c, &m);
     if (r < 0)
         return r;

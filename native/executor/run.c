@@ -17,7 +17,7 @@ void context_init(struct context *c, const struct plan *plan, enum actor actor) 
         c->slot[i] = -1;
     for (int i = 0; i < CGROUPS; i++)
         c->cgroup[i].fd = -1;
-    c->record = c->journal = c->owner_lock = c->planner = c->peer = -1;
+    c->record = c->journal = c->owner_lock = c->planner = c->peer = c->holder = -1;
     c->init_pidfd = c->private_proc = c->rootfd = c->console_slave = -1;
 }
 

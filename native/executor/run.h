@@ -114,7 +114,7 @@ int proc_open(struct context *c, const char *path, int flags);
 /* ---- births (spawn.c) ---------------------------------------------------------------------------------------- */
 /* Default action for every signal, none blocked: for whatever is born or executed. */
 void reset_signals(void);
-/* Kills and reaps stage and init of this context, also an init whose pid was never told. Bounded. */
+/* Kills and reaps stage, holder and init of this context, also an init whose pid was never told. Bounded. */
 void reap_children(struct context *c);
 /* START_LISTEN's slots: the front's copies are closed after the birth, so that only init holds them. */
 extern int birth_slots[2];

@@ -71,7 +71,7 @@ static _Noreturn void be_born(struct context *c, enum actor actor, int peer, uns
         c->slot[i] = -1;
     for (int i = 0; i < CGROUPS; i++)
         c->cgroup[i].fd = -1;
-    c->record = c->journal = c->owner_lock = c->planner = -1;
+    c->record = c->journal = c->owner_lock = c->planner = c->holder = -1;
     c->init_pidfd = c->private_proc = proc_mounted = -1;
     if (actor == ACTOR_INIT)
         init_end = -1;
@@ -216,6 +216,12 @@ void reap_children(struct context *c) {
         kill(c->stage_pid, SIGKILL);
         (void)wait_pid(c->stage_pid, NULL);
         c->stage_pid = 0;
+    }
+    close_fd(&c->holder);
+    if (c->holder_pid > 0) {
+        kill(c->holder_pid, SIGKILL);
+        (void)wait_pid(c->holder_pid, NULL);
+        c->holder_pid = 0;
     }
     if (c->init_pid > 0) {
         kill(c->init_pid, SIGKILL); /* not reaped yet, so the number is still its own */

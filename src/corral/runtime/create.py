@@ -12,7 +12,7 @@ from corral.oci.shape import member_of
 from corral.runtime import births, mounts, process, programs
 from corral.runtime.delegation import compile_delegation
 from corral.runtime.documents import process_state
-from corral.runtime.groups import add_definitions, compile_attach, compile_groups, compile_limits_of
+from corral.runtime.groups import add_definitions, compile_attach, compile_groups, compile_limits_of, compile_scope
 from corral.runtime.job import CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWUSER
 from corral.runtime.plan import (
     FRONT,
@@ -58,8 +58,7 @@ def compile_create(job: Job) -> Plan:
     mounts.compile_trees(job)
     births.compile_birth(job)
     if scope is not None:
-        plan.front("SCOPE", scope.place.unit, pointer="linux.cgroupsPath")
-        compile_groups(job)
+        compile_scope(job, scope)
     compile_attach(job)
     _compile_resctrl(job)
     if job.process is not None:

@@ -9,6 +9,7 @@ from corral.cgroup.devices import compile_devices
 from corral.cgroup.limits import compile_limits
 from corral.cgroup.location import (
     CGROUPFS,
+    SYSTEMD,
     CgroupfsLocation,
     Placement,
     SystemdLocation,
@@ -16,7 +17,7 @@ from corral.cgroup.location import (
     place,
 )
 from corral.cgroup.member import Member
-from corral.errors import FailedPrecondition, Unsupported
+from corral.errors import FailedPrecondition, InvalidArgument, Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ MAKE_REFUSE_POPULATED = 1
 MAKE_ABSENT_IS_FINE = 2
 MAKE_ADOPT = 8
 
+# CG_ATTACH
+ATTACH_HOLDER = 2
+
 SUBGROUP_ANNOTATION = "run.oci.systemd.subgroup"
 
 REMOVE_BUDGET_MS = 10_000
@@ -48,7 +52,8 @@ REMOVE_BUDGET_MS = 10_000
 class Groups:
     """The groups of one container. ``members``: (id, hierarchy, path below its mount point), id counting from 0.
 
-    ``outer``: on v2, the systemd scope around the container's group, if an annotation asks for a sub-group in it.
+    ``outer``: the systemd scope around the container's group, if that is a sub-group, in the hierarchy by which systemd
+    tracks it; ``holder``: there, in the engine's layout, the group of the process that keeps the scope.
     """
 
     __slots__ = (
@@ -56,6 +61,7 @@ class Groups:
         "delegated_leaf",
         "delegation",
         "device_program",
+        "holder",
         "is_explicit",
         "members",
         "outer",
@@ -73,6 +79,7 @@ class Groups:
         self.delegation: Delegation | None = None
         self.delegated_leaf = ""
         self.outer: tuple[int, Hierarchy, str] | None = None
+        self.holder: tuple[int, Hierarchy, str] | None = None
 
     def id_of(self, hierarchy_index: int) -> int | None:
         """The group's id in a hierarchy of the layout, None if Corral does not use that hierarchy."""
@@ -100,6 +107,7 @@ def place_groups(job: Job, *, manager: str, environ: Mapping[str, str]) -> Group
         groups = Groups([], is_explicit=False)
         groups.absences.append("the cgroup manager is disabled")
         return groups
+    _check_layout(job.options.cgroup_layout, manager)
     location = parse_cgroups_path(text, driver=manager, container_id=job.container_id)
     scope = None
     if isinstance(location, SystemdLocation):
@@ -134,22 +142,48 @@ def absence_warning(reason: str) -> str:
     return f"the container has no cgroup of its own: {reason}; it cannot be limited, paused or counted"
 
 
+def _check_layout(layout: str, manager: str) -> None:
+    if layout not in ("", "scope", "engine"):
+        raise InvalidArgument(f"flag --cgroup-layout: {layout!r} is neither 'scope' nor 'engine'")
+    if layout == "engine" and manager != SYSTEMD:
+        raise InvalidArgument(
+            f"flag --cgroup-layout: 'engine' is a layout of systemd's scopes, and the driver is {manager}",
+            hint="add --systemd-cgroup, or leave the layout out: a plain directory stays without a process in it",
+        )
+
+
 def _enter_subgroup(job: Job, groups: Groups) -> None:
-    """Put the container into a sub-group of its scope, on v2, where an annotation names one (CRI-O's ``container``)."""
+    """Put the container into a sub-group of its scope: in the engine's layout, or where an annotation names one.
+
+    The annotation's (CRI-O's ``container``) is on v2 alone, as with crun; the layout's is in every hierarchy.
+    """
     name = job.annotations.get(SUBGROUP_ANNOTATION, "")
-    if not name:
+    is_engine = job.options.cgroup_layout == "engine"
+    if not name and not is_engine:
         return
-    if "/" in name or name in (".", "..") or name.startswith("cgroup."):
+    from corral.cgroup.systemd_layout import CONTAINER, HOLDER
+
+    name = name or CONTAINER
+    if "/" in name or name in (".", "..") or name.startswith("cgroup.") or (is_engine and name == HOLDER):
         job.refuse(
             f"make the sub-group {name!r}: this is not a group's name",
             f'annotations["{SUBGROUP_ANNOTATION}"]',
             hint="name it like a directory",
         )
         return
+    tracking = _tracking_hierarchy(job.host.layout) if is_engine else job.host.layout.unified
     for place_in_list, (number, hierarchy, path) in enumerate(groups.members):
-        if hierarchy.version == 2:
+        if hierarchy is tracking:
             groups.outer = (len(groups.members), hierarchy, path)
+            # Between the two is the leaf of a delegation.
+            groups.holder = (len(groups.members) + 2, hierarchy, f"{path}/{HOLDER}") if is_engine else None
+        if hierarchy is tracking or is_engine:
             groups.members[place_in_list] = (number, hierarchy, f"{path}/{name}")
+
+
+def _tracking_hierarchy(layout: Layout) -> Hierarchy | None:
+    """The one by which systemd knows what is in a unit: v2 where there is v2, else its own named one."""
+    return layout.unified or layout.hierarchy_for("name=systemd")
 
 
 def add_definitions(plan: Plan, groups: Groups, layout: Layout) -> None:
@@ -181,13 +215,8 @@ def compile_limits_of(job: Job) -> None:
 
 
 def compile_groups(job: Job) -> None:
-    """Make and limit the groups: everything that may, and cpuset that must, happen before a process enters.
-
-    With systemd that is after its unit took the stub, which it wants at its birth.
-    """
+    """Make and limit the groups: everything that may, and cpuset that must, happen before a process enters."""
     groups, plan = job.groups, job.plan
-    if groups.outer is not None:
-        _compile_subgroup(job, groups.outer)
     limited = {number for number, write in groups.writes if write.controller != "devices"}
     for number, hierarchy, _ in groups.members:
         flags = MAKE_ADOPT if groups.scope is not None else MAKE_REFUSE_POPULATED
@@ -203,17 +232,34 @@ def compile_groups(job: Job) -> None:
             plan.front("CG_DEVICES", group, program, pointer="linux.resources.devices")
 
 
+def compile_scope(job: Job, scope: Scope) -> None:
+    """Start the unit with the stub in it, then make the groups in it, which delegation makes ours."""
+    groups, plan = job.groups, job.plan
+    if groups.holder is not None:
+        plan.front("HOLD", job.container_id, pointer="linux.cgroupsPath")
+    plan.front("SCOPE", scope.place.unit, pointer="linux.cgroupsPath")
+    if groups.outer is not None:
+        _compile_subgroup(job, groups.outer)
+    compile_groups(job)
+
+
 def _compile_subgroup(job: Job, outer: tuple[int, Hierarchy, str]) -> None:
     """Leave the scope for the sub-group before controllers are enabled for it: no v2 group with processes may do that.
 
     Source: cgroup-v2.rst "No Internal Process Constraint".
     """
-    job.plan.front("CG_DEFINE", outer[0], 2, outer[1].mount_point, outer[2], 0)
-    job.plan.front("CG_MAKE", outer[0], MAKE_ADOPT, "", pointer="linux.cgroupsPath")
-    for number, hierarchy, _ in job.groups.members:
-        if hierarchy is outer[1]:
-            job.plan.front("CG_MAKE", number, MAKE_ADOPT, "", pointer="linux.cgroupsPath")
-            job.plan.front("CG_ATTACH", number, 0, pointer="linux.cgroupsPath")
+    number, hierarchy, path = outer
+    job.plan.front("CG_DEFINE", number, hierarchy.version, hierarchy.mount_point, path, 0)
+    job.plan.front("CG_MAKE", number, MAKE_ADOPT, "", pointer="linux.cgroupsPath")
+    if job.groups.holder is not None:
+        holder = job.groups.holder[0]
+        job.plan.front("CG_DEFINE", holder, hierarchy.version, hierarchy.mount_point, job.groups.holder[2], 0)
+        job.plan.front("CG_MAKE", holder, 0, "", pointer="linux.cgroupsPath")
+        job.plan.front("CG_ATTACH", holder, ATTACH_HOLDER, pointer="linux.cgroupsPath")
+    for member, other, _ in job.groups.members:
+        if other is hierarchy:
+            job.plan.front("CG_MAKE", member, MAKE_ADOPT, "", pointer="linux.cgroupsPath")
+            job.plan.front("CG_ATTACH", member, 0, pointer="linux.cgroupsPath")
 
 
 def compile_attach(job: Job) -> None:

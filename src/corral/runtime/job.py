@@ -42,6 +42,7 @@ class Options:
 
     __slots__ = (
         "cgroup_writable",
+        "cgroup_layout",
         "console_socket",
         "is_create",
         "is_detached",
@@ -61,6 +62,7 @@ class Options:
         self.is_detached = is_create
         self.keep = False
         self.cgroup_writable = False
+        self.cgroup_layout = ""
         self.console_socket = ""
         self.pid_file = ""
         self.pidfd_socket = ""

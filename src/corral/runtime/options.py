@@ -32,6 +32,7 @@ GLOBAL_FLAGS: dict[str, str] = {
 
 _CREATE: dict[str, str] = {
     "bundle": VALUE,
+    "cgroup-layout": VALUE,
     "cgroup-writable": FLAG,
     "config": VALUE,
     "console-socket": VALUE,

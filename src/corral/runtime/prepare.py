@@ -204,6 +204,7 @@ def _options(line: CommandLine, around: Surroundings) -> Options:
     options.preserve_fds = preserved_fds(line, around, options.listen_fds)
     options.notify_socket = around.env.get("NOTIFY_SOCKET", "")
     return options
+    options.cgroup_layout = line.text("cgroup-layout")
 
 
 MAX_PRESERVED = 1024

@@ -113,11 +113,12 @@ def _delete(plan: Plan, job: Job) -> None:
     for number, hierarchy, _ in job.groups.members:
         if hierarchy is counter or (counter is None and number == 0):
             plan.front("CG_KILL", number, SIGKILL)
-    for number in reversed(members):
-        plan.front("CG_REMOVE", number, REMOVE_BUDGET_MS)
-    if job.groups.outer is not None:
-        number, hierarchy, path = job.groups.outer
-        plan.front("CG_DEFINE", number, 2, hierarchy.mount_point, path, 0)
+    around = [group for group in (job.groups.holder, job.groups.outer) if group is not None]
+    for number, hierarchy, path in around:
+        plan.front("CG_DEFINE", number, hierarchy.version, hierarchy.mount_point, path, 0)
+    if job.groups.holder is not None:
+        plan.front("CG_KILL", job.groups.holder[0], SIGKILL)
+    for number in (*reversed(members), *(group[0] for group in around)):
         plan.front("CG_REMOVE", number, REMOVE_BUDGET_MS)
     group = resctrl_group(job)
     if group:

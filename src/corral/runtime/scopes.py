@@ -9,13 +9,14 @@ from corral.cgroup.devices import allowed_devices
 from corral.cgroup.limits import compile_limits
 from corral.cgroup.slices import place_unit
 from corral.cgroup.systemd_bus import is_systemd_running, system_manager, user_manager
+from corral.cgroup.systemd_layout import with_allowance
 from corral.cgroup.systemd_properties import device_properties, limit_properties, unit_properties
 from corral.errors import AlreadyExists, FailedPrecondition, Unsupported
 from corral.linux import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from corral.cgroup.layout import Layout
     from corral.cgroup.location import SystemdLocation
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from corral.cgroup.systemd_properties import UnitProperty
     from corral.runtime.job import Job
 
+# --cgroup-layout
+SCOPE = "scope"
+ENGINE = "engine"
+
 DEADLINE_S = 25.0
 _PATH_DEADLINE_S = 5.0
 
@@ -31,14 +36,17 @@ _PATH_DEADLINE_S = 5.0
 class Scope:
     """The unit of one container. ``environ`` is the caller's, by which a user's manager is found.
 
-    ``directories``: where its group is, in each hierarchy.
+    ``directories``: where its group is, in each hierarchy. ``layout``: ``SCOPE``, or ``ENGINE`` with a holder in it.
     """
 
-    __slots__ = ("directories", "environ", "is_user", "place", "properties")
+    __slots__ = ("directories", "environ", "is_user", "layout", "place", "properties")
 
-    def __init__(self, place: UnitPlace, layout: Layout, *, is_user: bool, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, place: UnitPlace, hosts: Layout, *, layout: str, is_user: bool, environ: Mapping[str, str]
+    ) -> None:
         self.place = place
-        self.directories = [hierarchy.directory(place.path) for hierarchy in layout.hierarchies]
+        self.layout = layout
+        self.directories = [hierarchy.directory(place.path) for hierarchy in hosts.hierarchies]
         self.is_user = is_user
         self.environ = dict(environ)
         self.properties: list[UnitProperty] = []
@@ -47,13 +55,13 @@ class Scope:
         """The manager that runs the unit; the caller closes it."""
         return user_manager(self.environ) if self.is_user else system_manager()
 
-    def start(self, pid: int) -> None:
-        """Start the unit with ``pid`` in it, and be sure that it is where the plan expects it.
+    def start(self, pids: Sequence[int]) -> None:
+        """Start the unit with ``pids`` in it, and be sure that it is where the plan expects it.
 
         Raises: CorralError of ``corral.cgroup.systemd_bus``'s table; FailedPrecondition for another place.
         """
         with self.manager() as manager:
-            started = self._start(manager, pid)
+            started = self._start(manager, pids)
             if started.control_group != self.place.path:
                 manager.stop_unit(self.place.unit, deadline_s=DEADLINE_S)
                 raise FailedPrecondition(
@@ -63,20 +71,20 @@ class Scope:
                     phase="cgroup",
                 )
 
-    def _start(self, manager: Manager, pid: int) -> StartedUnit:
+    def _start(self, manager: Manager, pids: Sequence[int]) -> StartedUnit:
         """As ``start_transient_scope``; a unit whose group is gone, since its container was deleted, gives way."""
         try:
-            return manager.start_transient_scope(self.place.unit, [pid], self.properties, deadline_s=DEADLINE_S)
+            return manager.start_transient_scope(self.place.unit, pids, self.properties, deadline_s=DEADLINE_S)
         except AlreadyExists:
             if any(paths.isdir(directory) for directory in self.directories):
                 raise
             # systemd has not noticed yet that the scope is empty, and dropped it.
             manager.stop_unit(self.place.unit, deadline_s=DEADLINE_S)
-        return manager.start_transient_scope(self.place.unit, [pid], self.properties, deadline_s=DEADLINE_S)
+        return manager.start_transient_scope(self.place.unit, pids, self.properties, deadline_s=DEADLINE_S)
 
     def to_record(self) -> dict[str, object]:
-        """For state.json: which unit it is, and whose manager runs it."""
-        return {"unit": self.place.unit, "isUser": self.is_user}
+        """For state.json: which unit it is, how it is laid out, and whose manager runs it."""
+        return {"unit": self.place.unit, "layout": self.layout, "isUser": self.is_user}
 
 
 def update_scope(
@@ -87,6 +95,8 @@ def update_scope(
     Raises: as ``corral.cgroup.systemd_bus``; the files have the new limits by then.
     """
     properties = limit_properties(compile_limits(resources, layout).writes, layout)
+    if record.get("layout") == ENGINE:
+        properties = with_allowance(properties)
     if not properties:
         return
     with user_manager(environ) if record["isUser"] else system_manager() as manager:
@@ -108,16 +118,16 @@ def place_scope(job: Job, location: SystemdLocation, environ: Mapping[str, str])
         with user_manager(environ) as manager:
             above = manager.manager_path(deadline_s=_PATH_DEADLINE_S)
     place = place_unit(location, is_user=is_user, manager_path=above)
-    return Scope(place, job.host.layout, is_user=is_user, environ=environ)
+    return Scope(place, job.host.layout, layout=job.options.cgroup_layout or SCOPE, is_user=is_user, environ=environ)
 
 
 def complete_scope(job: Job, scope: Scope) -> None:
     """Tell systemd what the files will say, so that no reload reverts it."""
     layout = job.host.layout
-    limits = [write for _, write in job.groups.writes if write.controller != "devices"]
+    limits = limit_properties([write for _, write in job.groups.writes if write.controller != "devices"], layout)
     scope.properties = [
         *unit_properties(scope.place, description=f"corral container {job.container_id}"),
-        *limit_properties(limits, layout),
+        *(with_allowance(limits) if scope.layout == ENGINE else limits),
     ]
     if not scope.is_user:
         entries = job.spec.get("linux", {}).get("resources", {}).get("devices", [])

@@ -82,7 +82,7 @@ class Session:
             missing = abs(error) == errno.ENOENT
             self._readbacks[step] = None if missing else body.decode("utf-8", "surrogateescape")
         elif kind == SCOPE:
-            self._start_scope(value)
+            self._start_scope([value, *map(int, body.split())])
         elif kind == READY:
             self._judge()
         elif kind == FAILED:
@@ -168,13 +168,13 @@ class Session:
         body = "\0".join((str(error), error.hint, error.kind, error.pointer)).encode("utf-8", "surrogateescape")
         self._send(REFUSED, EXEC_ERROR if command == "exec" else 1, body[:60000])
 
-    def _start_scope(self, pid: int) -> None:
-        """Ask systemd for the container's unit, with the stub in it; the front waits."""
+    def _start_scope(self, pids: list[int]) -> None:
+        """Ask systemd for the container's unit, with the stub, and its holder if it has one, in it; the front waits."""
         scope = self._prepared.job.groups.scope if self._prepared is not None else None
         if scope is None:
             raise Internal("start a unit: the plan has none")
         try:
-            scope.start(pid)
+            scope.start(pids)
         except CorralError as exc:
             self._send(VERDICT, 0, f"{exc}\0{exc.hint}".encode("utf-8", "surrogateescape"))
         else:

@@ -21,6 +21,7 @@ STEPS: dict[str, tuple[int, str, str]] = {
     "CG_THAW": (17, "i", "thaw cgroup {0}"),
     "CG_KILL": (18, "ii", "kill all processes of cgroup {0}"),
     "RESCTRL_MAKE": (19, "sssi", "set up the resctrl group {0}"),
+    "HOLD": (23, "s", "start the process that keeps the scope of {0}"),
     "SCOPE": (21, "s", "start the systemd unit {0}"),
     "CG_CHOWN": (22, "iiiv", "hand cgroup {0} to uid {1}"),
     "RESCTRL_REMOVE": (20, "s", "remove the resctrl group {0}"),
@@ -115,6 +116,7 @@ OP_CG_KILL = 18
 OP_RESCTRL_MAKE = 19
 OP_SCOPE = 21
 OP_CG_CHOWN = 22
+OP_HOLD = 23
 OP_RESCTRL_REMOVE = 20
 OP_SPAWN = 30
 OP_STAGE = 31

@@ -38,6 +38,7 @@ _FLAG_TEXTS: dict[str, str] = {
     "bundle": "directory of the bundle (default: the current one)",
     "cap": "add a capability, may be repeated",
     "cgroup": "sub-group [CONTROLLER,...:]PATH of the container's cgroup to run in",
+    "cgroup-layout": "of a systemd scope: scope (the container is in it, default), or engine (in a group below)",
     "cgroup-manager": "cgroupfs, systemd or disabled",
     "cgroup-writable": "let the container manage cgroups of its own, within its limits (pure cgroup v2)",
     "config": "path of config.json (default: in the bundle)",
