@@ -40,6 +40,14 @@ static bool lists_word(const char *list, const char *word, size_t len) {
     return false;
 }
 
+/* A group with processes of its own, which gives its children no controller that counts whole processes. Those that
+ * work within a process (cpu, pids ...) it would give, and become a threaded domain by it, whose children take no process
+ * from outside. The hierarchy's root, which has no type, may do both. Source: cgroup-v2.rst "Threads". */
+static bool is_occupied(int dir) {
+    char text[16];
+    return faccessat(dir, "cgroup.type", F_OK, AT_SYMLINK_NOFOLLOW) == 0 && read_file_at(dir, "cgroup.procs", text, sizeof(text)) > 0;
+}
+
 /* Enables the wanted controllers for the children of `dir`. One write each: a write that names several is refused as
  * a whole for the sake of one. `?name`: wanted for statistics only. */
 static int enable_controllers(struct walk *w, int dir, const char *shown) {
@@ -50,6 +58,7 @@ static int enable_controllers(struct walk *w, int dir, const char *shown) {
     int r = read_file_at(dir, file, enabled, sizeof(enabled));
     if (r < 0)
         return detail(w->c, r, "read '%s/%s'", shown, file);
+    int occupied = -1;
     for (size_t len; *word; word += len + (word[len] != '\0')) {
         len = strcspn(word, " ");
         bool optional = *word == '?';
@@ -58,7 +67,8 @@ static int enable_controllers(struct walk *w, int dir, const char *shown) {
         if (n == 0 || n >= CG_NAME || lists_word(enabled, name, n))
             continue;
         n = fmt(text, sizeof(text), "+%.*s", (int)n, name);
-        r = write_file_at(dir, file, O_NOFOLLOW, text, n);
+        occupied = occupied < 0 ? is_occupied(dir) : occupied;
+        r = occupied ? -EBUSY : write_file_at(dir, file, O_NOFOLLOW, text, n);
         if (r < 0 && !optional)
             return detail(w->c, r, "write '%s' to '%s/%s'", text, shown, file);
     }

@@ -9,7 +9,7 @@ Source: Documentation/admin-guide/cgroup-v1/cpusets.rst 1.4; cgroup-v2.rst "Enab
 
 from __future__ import annotations
 
-from corral.errors import Unsupported
+from corral.errors import FailedPrecondition, Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,12 +101,27 @@ def subtree_writes(
     writes: list[AncestorWrite] = []
     for directory in directories_to(hierarchy, path)[:-1]:
         enabled = (read(f"{directory}/cgroup.subtree_control") or "").split()
+        missing = [name for name in (*needed, *optional) if name not in enabled]
+        if missing and read(f"{directory}/cgroup.type") is not None and read(f"{directory}/cgroup.procs"):
+            _raise_if_needed(directory, missing, needed)
+            continue
         writes.extend(
             AncestorWrite(directory, "cgroup.subtree_control", f"+{name}", controller=name, is_needed=name in needed)
-            for name in (*needed, *optional)
-            if name not in enabled
+            for name in missing
         )
     return writes
+
+
+def _raise_if_needed(directory: str, missing: Sequence[str], needed: Sequence[str]) -> None:
+    """Raise for the first of ``missing`` that a limit needs in a group below ``directory``, which has processes."""
+    for name in missing:
+        if name in needed:
+            raise FailedPrecondition(
+                f"enable controller {name!r} below {directory!r}: the group has processes of its own",
+                hint="place the group elsewhere, or move those processes to a group of their own",
+                path=directory,
+                phase="cgroup",
+            )
 
 
 def type_write(directory: str, text: str, needed: Sequence[str], *, pointer: str = "") -> AncestorWrite | None:

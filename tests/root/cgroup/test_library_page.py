@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,8 @@ from pathlib import Path
 import pytest
 
 import corral
+from corral.cgroup import CgroupfsLocation, members_of, open_group, place, read_layout, remove_group
+from corral.errors import NotFound
 from repo.trees import ROOT
 
 PAGE = ROOT / "docs" / "cgroup-library.md"
@@ -34,6 +38,14 @@ def test_library_page_runs_as_it_is_written(mark: str, tmp_path: Path) -> None:
     script.write_text(re.sub(r"/example\b", f"/{mark}", program(PAGE.read_text())))
     environment = {**os.environ, "PYTHONPATH": str(Path(corral.__file__).parents[1])}
     command = [sys.executable, "-W", "error", str(script)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    finally:
+        # Of a page that breaks off.
+        layout = read_layout()
+        left = members_of(layout, place(CgroupfsLocation(f"/{mark}"), layout))
+        with contextlib.suppress(NotFound), open_group(left) as group:
+            group.kill_all(signal.SIGKILL, deadline_s=10)
+        remove_group(left, deadline_s=10)
     assert (done.returncode, done.stderr) == (0, "")
     assert "-> " in done.stdout

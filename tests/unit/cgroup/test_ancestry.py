@@ -8,7 +8,7 @@ import pytest
 
 from corral.cgroup.ancestry import AncestorWrite, cpuset_writes, directories_to, subtree_writes, type_write
 from corral.cgroup.layout import Hierarchy
-from corral.errors import Unsupported
+from corral.errors import FailedPrecondition, Unsupported
 
 CPUSET = Hierarchy(0, 1, ("cpuset",), mount_point="/cg/cpuset")
 UNIFIED = Hierarchy(0, 2, ("cpu", "memory", "pids"), mount_point="/cg")
@@ -65,6 +65,21 @@ def test_only_needed_controllers_are_enabled_on_hybrid_hosts() -> None:
     read = reader({"/cg/cgroup.subtree_control": ""})
     assert [w.value for w in subtree_writes(UNIFIED, "/a", ["memory"], read)] == ["+memory"]
     assert subtree_writes(UNIFIED, "/a/b", [], read) == []
+
+
+def test_group_with_processes_gives_nothing_for_statistics() -> None:
+    """It would become a threaded domain, whose children take no process; the real root has no type, and may."""
+    files = {f"/cg{d}/cgroup.procs": "12\n" for d in ("", "/a")} | {"/cg/a/cgroup.type": "domain\n"}
+    found = subtree_writes(UNIFIED, "/a/b/c", [], reader(files), for_statistics=True)
+    assert sorted({write.directory for write in found}) == ["/cg", "/cg/a/b"]
+
+
+def test_needed_controller_is_refused_below_a_group_with_processes() -> None:
+    """Named with the group, whether the kernel would refuse it or make the group threaded."""
+    files = {"/cg/a/cgroup.procs": "12\n", "/cg/a/cgroup.type": "domain\n"}
+    with pytest.raises(FailedPrecondition, match="enable controller 'pids' below '/cg/a': the group has processes"):
+        subtree_writes(UNIFIED, "/a/b", ["pids"], reader(files))
+    assert subtree_writes(UNIFIED, "/a", ["pids"], reader(files)) != []
 
 
 def test_nothing_is_enabled_in_the_containers_own_group() -> None:
