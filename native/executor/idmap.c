@@ -1,5 +1,6 @@
 /* IDMAP_TREE: the ids of a detached mount, mapped by a user namespace that exists for this alone. */
 #include "context.h"
+#include "overlay.h"
 #include "run.h"
 #include "sys.h"
 
@@ -44,12 +45,16 @@ static int make_userns(struct context *c, const char *uid_map, const char *gid_m
     return r;
 }
 
+int open_init_userns(struct context *c) {
+    return c->init_pid > 0 ? open_userns(c, c->init_pid) : detail(c, -ESRCH, "no process with a user namespace");
+}
+
 int step_idmap_tree(struct context *c, const struct step *s) {
     const char *uid_map = s->arg[1].ptr, *gid_map = s->arg[2].ptr;
     int tree = slot_get(c, s->arg[0].num);
     if (tree < 0)
         return tree;
-    cleanup_fd int userns = uid_map[0] || gid_map[0] ? make_userns(c, uid_map, gid_map) : open_userns(c, c->init_pid);
+    cleanup_fd int userns = uid_map[0] || gid_map[0] ? make_userns(c, uid_map, gid_map) : open_init_userns(c);
     if (userns < 0)
         return userns;
     struct k_mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)userns};

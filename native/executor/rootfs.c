@@ -1,5 +1,6 @@
 /* The root of the container: prepared, entered, and the way back closed. */
 #include "mount.h"
+#include "overlay.h"
 #include "run.h"
 
 #include <limits.h>
@@ -16,7 +17,7 @@ int step_root_propagation(struct context *c, const struct step *s) {
 /* pivot_root(2) refuses a new root whose parent mount is shared, and what we mount would reach the host. A slave is
  * enough: private would cut off volumes on that same mount from what the host mounts below them later. The mount that
  * holds the path is found by trying: EINVAL says "no mount point", so its parent directory is asked next. */
-static int unshare_holder(struct context *c, const char *path) {
+int unshare_holder(struct context *c, const char *path) {
     char at[PATH_MAX];
     if (strlen(path) >= sizeof(at) || path[0] != '/')
         return detail(c, -EINVAL, "the rootfs '%s' is not an absolute path", path);

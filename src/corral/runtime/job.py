@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from corral.oci.spec import IDMapping, Namespace, Process, Spec
     from corral.runtime.groups import Groups
     from corral.runtime.host import Host
+    from corral.runtime.rootfs import RootfsPlan
 
 CLONE_NEWUSER = NAMESPACES["user"][0]
 CLONE_NEWNS = NAMESPACES["mount"][0]
@@ -41,8 +42,8 @@ class Options:
     """The flags of create, run and exec, with absolute paths."""
 
     __slots__ = (
-        "cgroup_writable",
         "cgroup_layout",
+        "cgroup_writable",
         "console_socket",
         "is_create",
         "is_detached",
@@ -61,8 +62,8 @@ class Options:
         self.is_create = is_create
         self.is_detached = is_create
         self.keep = False
-        self.cgroup_writable = False
         self.cgroup_layout = ""
+        self.cgroup_writable = False
         self.console_socket = ""
         self.pid_file = ""
         self.pidfd_socket = ""
@@ -94,6 +95,7 @@ class Job:
         "groups",
         "host",
         "joined",
+        "layers",
         "new_flags",
         "options",
         "plan",
@@ -124,6 +126,7 @@ class Job:
         self.problems: list[CorralError] = []
         self.warnings: list[str] = []
         self.tree_slot = 0
+        self.layers: RootfsPlan | None = None
         namespaces: list[Namespace] = spec.get("linux", {}).get("namespaces", [])
         self.types = {namespace["type"] for namespace in namespaces}
         self.joined = [(n["type"], n["path"]) for n in namespaces if n.get("path")]

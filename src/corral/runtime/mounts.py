@@ -104,7 +104,12 @@ def compile_root(job: Job) -> None:
     linux = job.spec.get("linux", {})
     propagation = ROOTFS_PROPAGATION.get(linux.get("rootfsPropagation", ""), MS_SLAVE | MS_REC)
     job.plan.init("ROOT_PROPAGATION", propagation, pointer="linux.rootfsPropagation")
-    job.plan.init("ROOTFS", job.rootfs, 0, pointer="root.path")
+    if job.layers is not None:
+        from corral.runtime.rootfs import compile_layers
+
+        compile_layers(job, job.layers, _next_slot(job))
+    else:
+        job.plan.init("ROOTFS", job.rootfs, 0, pointer="root.path")
     trees = _Trees()
     for number, mount in enumerate(job.spec.get("mounts", [])):
         _compile_mount(job, number, mount, trees)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from corral.oci.spec import Spec
     from corral.runtime.options import CommandLine
     from corral.runtime.record import Reservation
+    from corral.runtime.rootfs import RootfsPlan
 
 FAIL_UNKNOWN_ANNOTATION = "run.oci.seccomp_fail_unknown_syscall"
 
@@ -67,9 +68,12 @@ def state_root(line: CommandLine, around: Surroundings) -> str:
     return around.absolute(line.text("root")) or default_root()
 
 
-def prepare(line: CommandLine, around: Surroundings) -> Prepared:
-    """Compile create or run and reserve its name. Raises: CorralError; nothing is left behind then."""
-    job, raw = load_job(line, around)
+def prepare(line: CommandLine, around: Surroundings, layers: RootfsPlan | None = None) -> Prepared:
+    """Compile create or run and reserve its name. Raises: CorralError; nothing is left behind then.
+
+    ``layers``: what the root is made of, mounted at the config's root.path; None: it is what stands there.
+    """
+    job, raw = load_job(line, around, layers=layers)
     raise_problems(job.problems)
     created = _now()
     programs = compile_programs(job, created=created, owner=_user_name(job.host.euid))
@@ -82,7 +86,9 @@ def prepare(line: CommandLine, around: Surroundings) -> Prepared:
     return Prepared(job, plan_bytes, reservation, state)
 
 
-def load_job(line: CommandLine, around: Surroundings, container_id: str = "") -> tuple[Job, bytes]:
+def load_job(
+    line: CommandLine, around: Surroundings, container_id: str = "", *, layers: RootfsPlan | None = None
+) -> tuple[Job, bytes]:
     """Read, validate and compile. What forbids the container here is collected in the job's ``problems``.
 
     Raises: CorralError for a config that cannot be read or is invalid, and for flags that make no sense.
@@ -96,6 +102,11 @@ def load_job(line: CommandLine, around: Surroundings, container_id: str = "") ->
         raise error
     job = compile_job(line, around, normalize(document), container_id)
     job.warnings.extend(f"{problem.pointer}: {problem.message}" for problem in found if problem.is_warning)
+    if layers is not None:
+        from corral.runtime.rootfs import check_layers
+
+        check_layers(job, layers)
+        job.layers = layers
     compile_create(job)
     return job, raw
 
@@ -193,6 +204,7 @@ def _options(line: CommandLine, around: Surroundings) -> Options:
     options = Options(is_create=line.command == "create")
     options.is_detached = options.is_create or line.flag("detach")
     options.keep = line.flag("keep")
+    options.cgroup_layout = line.text("cgroup-layout")
     options.cgroup_writable = line.flag("cgroup-writable")
     options.console_socket = around.absolute(line.text("console-socket"))
     options.pid_file = around.absolute(line.text("pid-file"))
@@ -204,7 +216,6 @@ def _options(line: CommandLine, around: Surroundings) -> Options:
     options.preserve_fds = preserved_fds(line, around, options.listen_fds)
     options.notify_socket = around.env.get("NOTIFY_SOCKET", "")
     return options
-    options.cgroup_layout = line.text("cgroup-layout")
 
 
 MAX_PRESERVED = 1024

@@ -69,6 +69,8 @@ STEPS: dict[str, tuple[int, str, str]] = {
     "READONLY_ROOT": (84, "i", "make the rootfs read-only"),
     "PROPAGATE_ROOT": (85, "i", "set the rootfs propagation"),
     "ATTACH_TREE": (86, "isiiii", "mount the tree in slot {0} on {1}"),
+    "OVERLAY": (88, "ivssi", "stack the layers of the root"),
+    "ROOTFS_TREE": (89, "si", "mount the root on {0}"),
     "DETACH": (87, "s", "unmount {0}"),
     "HOOK": (100, "ssvvissi", "run the {0} hook {1}"),
     "HOOK_OUTPUT": (101, "ss", "redirect the output of hooks"),
@@ -114,9 +116,9 @@ OP_CG_REMOVE = 16
 OP_CG_THAW = 17
 OP_CG_KILL = 18
 OP_RESCTRL_MAKE = 19
+OP_HOLD = 23
 OP_SCOPE = 21
 OP_CG_CHOWN = 22
-OP_HOLD = 23
 OP_RESCTRL_REMOVE = 20
 OP_SPAWN = 30
 OP_STAGE = 31
@@ -162,6 +164,8 @@ OP_PIVOT = 83
 OP_READONLY_ROOT = 84
 OP_PROPAGATE_ROOT = 85
 OP_ATTACH_TREE = 86
+OP_OVERLAY = 88
+OP_ROOTFS_TREE = 89
 OP_DETACH = 87
 OP_HOOK = 100
 OP_HOOK_OUTPUT = 101

@@ -1,0 +1,83 @@
+"""A container's root made of layers, which config.json knows nothing of: given beside it by whoever embeds the runtime.
+
+The stack is mounted detached and attached at the config's root.path inside the container's own mount namespace, so no
+process of the host ever has it in its mount table. See docs/design/rootfs.md.
+"""
+
+from __future__ import annotations
+
+from corral.errors import InvalidArgument, Unsupported
+from corral.runtime.job import CAP_SYS_ADMIN, CLONE_NEWNS
+from corral.runtime.plan import INIT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.runtime.job import Job
+
+# Flags of OVERLAY
+STACK_MAPPED = 1
+STACK_USER_XATTR = 2
+STACK_VOLATILE = 4
+
+MAX_LAYERS = 500
+
+POINTER = "root.path"
+
+
+class RootfsPlan:
+    """The layers of a root.
+
+    ``lower``: absolute directories, the topmost first. ``writable``: an absolute directory with the directories
+    ``upper`` and ``work`` in it, both of one file system; "" for a read-only root. ``is_mapped``: the layers' ids are
+    to be mapped by the container's user namespace (what it writes is not: those files have its real ids on disk).
+    ``is_volatile``: never synced to disk, as the container is not started a second time.
+    """
+
+    __slots__ = ("is_mapped", "is_volatile", "lower", "writable")
+
+    def __init__(
+        self, lower: tuple[str, ...], writable: str = "", *, is_mapped: bool = False, is_volatile: bool = False
+    ) -> None:
+        self.lower = lower
+        self.writable = writable
+        self.is_mapped = is_mapped
+        self.is_volatile = is_volatile
+
+
+def check_layers(job: Job, rootfs: RootfsPlan) -> None:
+    """Collect in ``job.problems`` what forbids this root."""
+    if not job.new_flags & CLONE_NEWNS and "mount" not in job.types:
+        job.refuse(
+            "stack the layers: the container has no mount namespace, and they would be mounted on the host",
+            "linux.namespaces",
+            hint='add {"type": "mount"} to linux.namespaces',
+        )
+    if not rootfs.lower or any(not path.startswith("/") for path in (*rootfs.lower, rootfs.writable or "/")):
+        job.problem(InvalidArgument("stack the layers: each must be an absolute directory, and one there must be"))
+    if len(rootfs.lower) > MAX_LAYERS:
+        job.problem(
+            Unsupported(
+                f"stack the layers: {len(rootfs.lower)} of them, and the kernel takes at most {MAX_LAYERS}",
+                hint="build the image with fewer layers, or squash it: corral save | corral import",
+                phase="mount",
+            )
+        )
+
+
+def compile_layers(job: Job, rootfs: RootfsPlan, slot: int) -> None:
+    """The steps that make the root and attach it: instead of ROOTFS, after the propagation of / is set."""
+    is_privileged = job.host.has(CAP_SYS_ADMIN) and not job.host.in_userns
+    flags = STACK_VOLATILE if rootfs.is_volatile else 0
+    if rootfs.is_mapped:
+        flags |= STACK_MAPPED
+    if not is_privileged:
+        flags |= STACK_USER_XATTR
+    label = job.spec.get("linux", {}).get("mountLabel", "") if "selinux" in job.host.lsms else ""
+    arguments = (slot, rootfs.lower, rootfs.writable, label, flags)
+    if is_privileged and job.has_user_namespace:
+        # An id mapping, and marks that a container cannot forge, need the initial user namespace.
+        job.plan.front("OVERLAY", *arguments, pointer=POINTER)
+        job.plan.add(INIT, "PASS_FD", slot, pointer=POINTER)
+    else:
+        job.plan.init("OVERLAY", *arguments, pointer=POINTER)
+    job.plan.init("ROOTFS_TREE", job.rootfs, slot, pointer=POINTER)
