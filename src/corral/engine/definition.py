@@ -60,6 +60,8 @@ if TYPE_CHECKING:
         """``container``: the id whose network namespace is shared."""
         attachments: NotRequired[list[NetworkAttachment]]
         ports: NotRequired[list[Port]]
+        publish_all: NotRequired[bool]
+        """Also each port that the image exposes, on any free port of the host (resolved at create)."""
         dns: NotRequired[list[str]]
         dns_search: NotRequired[list[str]]
         dns_options: NotRequired[list[str]]
@@ -185,6 +187,10 @@ if TYPE_CHECKING:
         domainname: NotRequired[str]
         sysctls: NotRequired[dict[str, str]]
         shm_bytes: NotRequired[int]
+        storage_bytes: NotRequired[int]
+        """Quota of the writable layer, where the filesystem has them."""
+        no_hosts: NotRequired[bool]
+        """/etc/hosts is the image's own."""
         cgroup_parent: NotRequired[str]
         cgroup_manager: NotRequired[Literal["cgroupfs", "systemd", "direct", "disabled"]]
         runtime: NotRequired[str]

@@ -52,7 +52,7 @@ def place(**parts: Any) -> Any:
 
 def spec(image: Any = None, *, at: Any = None, **parts: Any) -> Any:
     """The compiled configuration of ``definition(**parts)``."""
-    return compile_spec(definition(**parts), image or {}, at or place())
+    return compile_spec(definition(**parts), image if image is not None else {}, at or place())
 
 
 def mounts(config: Any) -> dict[str, Any]:
