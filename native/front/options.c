@@ -76,13 +76,13 @@ void invocation_parse(struct invocation *inv, int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         if (argv[i][0] != '-' || argv[i][1] == '\0') {
             inv->command = argv[i];
+            inv->command_at = i;
             inv->args = i + 1;
             break;
         }
         parse_global(inv, &i, &root);
     }
     inv->log_json = inv->log_format && strcmp(inv->log_format, "json") == 0;
-    inv->root_given = root != NULL;
     if (!root || !root[0])
         default_root(inv->root, sizeof(inv->root));
     else if (root[0] == '/' || !getcwd(inv->root, sizeof(inv->root)))

@@ -64,13 +64,14 @@ int exec_python(const struct invocation *inv) {
     argv[n++] = interpreter;
     argv[n++] = (char *)(uintptr_t)"-ISE";
     argv[n++] = launcher;
-    if (!inv->root_given) {
-        /* The state root is decided in one place, here. */
-        argv[n++] = (char *)(uintptr_t)"--root";
-        argv[n++] = (char *)(uintptr_t)inv->root;
-    }
-    for (int i = 1; i < inv->argc; i++)
+    for (int i = 1; i < inv->argc; i++) {
+        if (i == inv->command_at) {
+            /* As in a request: the state root is decided here, and of several the last one counts. */
+            argv[n++] = (char *)(uintptr_t)"--root";
+            argv[n++] = (char *)(uintptr_t)inv->root;
+        }
         argv[n++] = inv->argv[i];
+    }
     (void)signal(SIGPIPE, SIG_DFL);
     execve(interpreter, argv, environ);
     fmt(text, sizeof(text), "run '%s': %s", interpreter, error_text(errno));

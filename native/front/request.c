@@ -78,13 +78,14 @@ int make_request(const struct invocation *inv) {
     for (char **e = environ; *e; e++)
         if (is_wanted(*e))
             put(&t, "env=", *e);
-    if (!inv->root_given) {
-        /* The state root is decided in one place, here. */
-        put(&t, "arg=", "--root");
-        put(&t, "arg=", inv->root);
-    }
-    for (int i = 1; i < inv->argc; i++)
+    for (int i = 1; i < inv->argc; i++) {
+        if (i == inv->command_at) {
+            /* The state root is decided in one place, here, whatever stands before: of several the last one counts. */
+            put(&t, "arg=", "--root");
+            put(&t, "arg=", inv->root);
+        }
         put(&t, "arg=", inv->argv[i]);
+    }
     int fd = t.overflow ? -E2BIG : sys_memfd_create("request", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
     if (fd == -EINVAL) /* MFD_NOEXEC_SEAL is of 6.3 */
         fd = sys_memfd_create("request", MFD_CLOEXEC | MFD_ALLOW_SEALING);

@@ -15,14 +15,13 @@ static void test_values_are_read_in_all_spellings(void) {
     PARSE(W("--root"), W("/r"), W("--log=/l"), W("-log-format"), W("json"), W("--debug"), W("run"), W("--x"), W("id"));
     CHECK_TEXT("/r", inv.root);
     CHECK_TEXT("/l", inv.log);
-    CHECK(inv.log_json && inv.debug && inv.root_given && !inv.unknown_global);
+    CHECK(inv.log_json && inv.debug && !inv.unknown_global);
     CHECK_TEXT("run", inv.command);
     CHECK_INT(8, inv.args);
 }
 
 static void test_options_of_the_command_are_left_alone(void) {
     PARSE(W("run"), W("--root"), W("/elsewhere"));
-    CHECK(!inv.root_given);
     CHECK_INT(2, inv.args);
 }
 
@@ -52,6 +51,14 @@ static void test_relative_root_is_that_of_the_callers_folder(void) {
     CHECK_TEXT(expected, inv.root);
 }
 
+static void test_empty_root_is_none(void) {
+    char root[PATH_MAX];
+    default_root(root, sizeof(root));
+    PARSE(W("--root"), W(""), W("list"));
+    CHECK_TEXT(root, inv.root);
+    CHECK_INT(3, inv.command_at);
+}
+
 static void test_default_root_follows_the_runtime_directory_for_users_only(void) {
     char root[PATH_MAX], own[PATH_MAX], expected[PATH_MAX + 16];
     CHECK(getcwd(own, sizeof(own)) != NULL);
@@ -72,6 +79,7 @@ int main(void) {
     test_unknown_global_is_left_to_python();
     test_command_is_absent_when_only_options_are_there();
     test_relative_root_is_that_of_the_callers_folder();
+    test_empty_root_is_none();
     test_default_root_follows_the_runtime_directory_for_users_only();
     return 0;
 }

@@ -7,7 +7,7 @@ import os
 from corral.cgroup.group import Group, open_group
 from corral.cgroup.member import Member
 from corral.errors import FailedPrecondition, NotFound
-from corral.runtime.record import Record, default_root
+from corral.runtime.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ class NoCgroup(FailedPrecondition):
 
 
 def absolute_root(line: CommandLine) -> str:
-    """The state root of a command line."""
-    return os.path.abspath(line.text("root")) if line.text("root") else default_root()
+    """The state root of a command line. Raises: InvalidArgument without one."""
+    return os.path.abspath(line.root())
 
 
 def open_container(line: CommandLine) -> Record:

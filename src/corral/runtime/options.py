@@ -159,6 +159,18 @@ class CommandLine:
         value = self.values.get(name, [])
         return value if isinstance(value, list) else []
 
+    def root(self) -> str:
+        """The state root. The front always gives one: which it is when nobody does, is decided there alone.
+
+        Raises: InvalidArgument without it.
+        """
+        given = self.text("root")
+        if not given:
+            raise InvalidArgument(
+                f"{self.command}: flag --root is missing", hint="corral-runtime finds it: call that, not corral-planner"
+            )
+        return given
+
     def container_id(self) -> str:
         """The one positional argument that names the container. Raises: InvalidArgument if it is missing or odd."""
         if not self.args or not self.args[0]:

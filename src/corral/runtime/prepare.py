@@ -20,7 +20,7 @@ from corral.runtime.host import read_host
 from corral.runtime.inputs import read_file
 from corral.runtime.job import Job, Options
 from corral.runtime.programs import compile_programs
-from corral.runtime.record import SCHEMA, default_root, reserve
+from corral.runtime.record import SCHEMA, reserve
 from corral.runtime.wire import encode
 
 TYPE_CHECKING = False
@@ -65,7 +65,7 @@ class Prepared:
 
 def state_root(line: CommandLine, around: Surroundings) -> str:
     """The state root of a command line, absolute."""
-    return around.absolute(line.text("root")) or default_root()
+    return around.absolute(line.root())
 
 
 def prepare(line: CommandLine, around: Surroundings, layers: RootfsPlan | None = None) -> Prepared:

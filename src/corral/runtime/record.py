@@ -30,22 +30,6 @@ _TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 CREATING, CREATED, RUNNING, PAUSED, STOPPED, STALE = "creating", "created", "running", "paused", "stopped", "stale"
 
 
-def default_root() -> str:
-    """The state root when ``--root`` is not given: /run/corral, or below XDG_RUNTIME_DIR for whoever is not root."""
-    import os
-
-    runtime_dir = os.environ.get("XDG_RUNTIME_DIR", "")
-    if runtime_dir and (posix.geteuid() != 0 or _is_in_userns()):
-        return f"{runtime_dir}/corral"
-    return "/run/corral"
-
-
-def _is_in_userns() -> bool:
-    from corral.linux.idmap import is_initial_map, read_map
-
-    return not is_initial_map(read_map("uid"))
-
-
 class Reservation:
     """A record that was just written: ``directory_fd`` and the locked ``lock_fd`` are owned by the holder."""
 

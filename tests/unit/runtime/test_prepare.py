@@ -73,7 +73,7 @@ def test_config_flag_names_another_file(tmp_path: Path) -> None:
 
     assert f"read {tmp_path}/other.json: no such file or directory" == str(error)
     (tmp_path / "bundle" / "config.json").rename(tmp_path / "other.json")
-    job, _ = load_job(parse(["run", "-b", "bundle", "-f", "other.json", "c1"]), around(tmp_path))
+    job, _ = load_job(parse(["--root", "root", "run", "-b", "bundle", "-f", "other.json", "c1"]), around(tmp_path))
     assert str(tmp_path / "bundle") == job.bundle
 
 
@@ -153,7 +153,7 @@ def test_descriptor_to_preserve_must_be_open(tmp_path: Path) -> None:
     """--preserve-fds counts from 3."""
     make_bundle(tmp_path)
     error = refused(tmp_path, "create", "--bundle", "bundle", "--preserve-fds", "2", "c1")
-    line = parse(["create", "--bundle", "bundle", "--preserve-fds", "2", "c1"])
+    line = parse(["--root", "root", "create", "--bundle", "bundle", "--preserve-fds", "2", "c1"])
     job, _ = load_job(line, Surroundings(str(tmp_path), {}, (3, 4)))
 
     assert "preserve 2 descriptors: descriptor 3 is not open" == str(error)
@@ -173,7 +173,7 @@ def test_number_of_descriptors_to_preserve_has_bounds(tmp_path: Path, number: st
 def test_descriptors_to_preserve_are_counted_after_the_sockets(tmp_path: Path) -> None:
     """As sd_listen_fds(3) has the first places."""
     make_bundle(tmp_path)
-    line = parse(["create", "--bundle", "bundle", "--preserve-fds", "1", "c1"])
+    line = parse(["--root", "root", "create", "--bundle", "bundle", "--preserve-fds", "1", "c1"])
     env = {"LISTEN_FDS": "2"}
     with pytest.raises(CorralError) as caught:
         load_job(line, Surroundings(str(tmp_path), env, (3, 4)))
@@ -267,10 +267,10 @@ def test_disabled_manager_refuses_limits_only(tmp_path: Path) -> None:
     """Device rules are no limit, everybody sends them (S2.4); a pids limit is one."""
     words = ["--cgroup-manager", "disabled", "run", "--bundle", "bundle", "c1"]
     make_bundle(tmp_path)
-    job, _ = load_job(parse(words), around(tmp_path))
+    job, _ = load_job(parse(["--root", "root", *words]), around(tmp_path))
     assert ([], ["the cgroup manager is disabled"]) == (job.problems, job.groups.absences)
     write_config(tmp_path / "bundle", config(resources={"pids": {"limit": 5}}))
-    job, _ = load_job(parse(words), around(tmp_path))
+    job, _ = load_job(parse(["--root", "root", *words]), around(tmp_path))
 
     assert [
         "set pids.max to '5': the container has no cgroup for it: the cgroup manager is disabled "
@@ -283,7 +283,7 @@ def test_view_without_our_own_group_means_one_warning(tmp_path: Path, monkeypatc
     host = use_host(monkeypatch, "nested")
     host.layout = Layout((Hierarchy(0, 2, ("pids",), mount_point="/cg", mount_root="/other", own_path="/own"),))
     make_bundle(tmp_path)
-    job, _ = load_job(parse(["run", "--bundle", "bundle", "c1"]), around(tmp_path))
+    job, _ = load_job(parse(["--root", "root", "run", "--bundle", "bundle", "c1"]), around(tmp_path))
 
     reason = "resolve cgroup path 'c1': it is relative, and no mounted hierarchy shows this process's own group"
     assert ([], [reason]) == (job.problems, job.groups.absences)
@@ -303,7 +303,7 @@ def test_unprivileged_user_without_helpers_is_told_what_to_install(
         make_bundle(tmp_path),
         config(namespaces=namespaces("mount", "user", "uts"), uidMappings=maps, gidMappings=maps),
     )
-    job, _ = load_job(parse(["run", "--bundle", "bundle", "c1"]), around(tmp_path))
+    job, _ = load_job(parse(["--root", "root", "run", "--bundle", "bundle", "c1"]), around(tmp_path))
 
     assert [
         f"map {kind}s: this needs the program new{kind}map, which is not installed (config linux.{kind}Mappings)"
@@ -344,7 +344,9 @@ def test_only_create_and_run_fill_the_seccomp_cache(tmp_path: Path, monkeypatch:
 def test_notify_socket_is_shown_inside(tmp_path: Path) -> None:
     """The relay's directory is mounted, and named in the environment."""
     make_bundle(tmp_path)
-    job, _ = load_job(parse(["run", "--bundle", "bundle", "c1"]), around(tmp_path, NOTIFY_SOCKET="/run/n.sock"))
+    job, _ = load_job(
+        parse(["--root", "root", "run", "--bundle", "bundle", "c1"]), around(tmp_path, NOTIFY_SOCKET="/run/n.sock")
+    )
     execs = [step.args for step in job.plan if step.op == "EXEC"]
 
     assert "NOTIFY_SOCKET=/run/notify/notify.sock" in execs[0][1]  # type: ignore[operator]
@@ -361,7 +363,7 @@ def test_bundle_is_resolved_from_the_callers_directory(tmp_path: Path, monkeypat
     """The resident planner stands elsewhere."""
     make_bundle(tmp_path)
     monkeypatch.chdir("/")
-    job, raw = load_job(parse(["run", "--bundle", "bundle/../bundle", "c1"]), around(tmp_path))
+    job, raw = load_job(parse(["--root", "root", "run", "--bundle", "bundle/../bundle", "c1"]), around(tmp_path))
 
     assert (str(tmp_path / "bundle"), os.path.realpath(tmp_path / "bundle" / "rootfs")) == (job.bundle, job.rootfs)
     assert config()["hostname"] == json.loads(raw)["hostname"]

@@ -21,7 +21,6 @@ from corral.runtime.record import (
     J_COMMIT,
     RUNNING,
     Record,
-    default_root,
     is_stale,
     journal_has,
     list_ids,
@@ -320,24 +319,3 @@ def test_remove_tree_follows_no_links(tmp_path: Path) -> None:
 
     assert ["outside"] == os.listdir(tmp_path)
     assert (outside / "kept").exists()
-
-
-@pytest.mark.parametrize(
-    ("runtime_dir", "uid", "in_userns", "root"),
-    [
-        ("", 0, False, "/run/corral"),
-        ("/run/user/0", 0, False, "/run/corral"),
-        ("/run/user/0", 0, True, "/run/user/0/corral"),
-        ("/run/user/7", 7, False, "/run/user/7/corral"),
-        ("", 7, False, "/run/corral"),
-    ],
-)
-def test_default_root_is_the_users_own(
-    monkeypatch: pytest.MonkeyPatch, runtime_dir: str, uid: int, in_userns: bool, root: str
-) -> None:
-    """XDG_RUNTIME_DIR counts for whoever is not root of the host."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime_dir)
-    monkeypatch.setattr(posix, "geteuid", lambda: uid)
-    monkeypatch.setattr(records, "_is_in_userns", lambda: in_userns)
-
-    assert root == default_root()
