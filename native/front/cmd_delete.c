@@ -1,6 +1,7 @@
 /* delete [--force] ID */
 #include <string.h>
 
+#include "executor/cgroup.h"
 #include "front/words.h"
 
 #define LOCK_MS 15000
@@ -14,6 +15,26 @@ static bool still_there(const struct invocation *inv, const char *id, int record
     return now >= 0 && fstat(now, &named) == 0 && fstat(record, &own) == 0 && own.st_ino == named.st_ino;
 }
 
+/* True for a container that somebody paused: its groups are those that its delete.plan begins with. */
+static bool is_paused(int record) {
+    static struct context c; /* large; what it opens ends with us */
+    static struct program program;
+    char why[1024];
+    unsigned failed = 0;
+    struct step s;
+    if (program_load(record, "delete.plan", &program, why, sizeof(why)) < 0)
+        return false;
+    unsigned n = 0;
+    for (; n < program.plan.n_steps; n++) {
+        plan_step(&program.plan, n, &s);
+        if (s.op != OP_CG_DEFINE)
+            break;
+    }
+    program.plan.n_steps = n;
+    program_context(&c, &program, record);
+    return run_actor(&c, 0, &failed) == 0 && cg_is_frozen(&c);
+}
+
 /* Only what has ended, never began or was half made goes without --force: created containers too, as with runc.
  * `mine`: the owner lock is ours, so nobody is making it. */
 static int check_status(int record, const char *id, bool force, bool mine) {
@@ -24,14 +45,15 @@ static int check_status(int record, const char *id, bool force, bool mine) {
         return status;
     switch ((enum record_status)status) {
     case RECORD_STOPPED:
-    case RECORD_STALE:
-    case RECORD_CREATED: return 0;
+    case RECORD_STALE: return 0;
+    case RECORD_CREATED:
     case RECORD_CREATING:
     case RECORD_RUNNING: break;
     }
-    if (force || (mine && status == RECORD_CREATING))
+    bool paused = !force && status != RECORD_CREATING && is_paused(record);
+    if (force || (status == RECORD_CREATED && !paused) || (mine && status == RECORD_CREATING))
         return 0;
-    name = record_status_name((enum record_status)status);
+    name = paused ? "paused" : record_status_name((enum record_status)status);
     fmt(text, sizeof(text), "cannot delete container %s that is not stopped: %s", id, name);
     log_error(text, "stop it first, or delete it with --force");
     return -EBUSY;
