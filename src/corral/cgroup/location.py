@@ -144,7 +144,10 @@ def parse_cgroups_path(
             return SystemdLocation("", default_prefix, container_id, is_explicit=False)
         return _parse_systemd(text)
     if driver != CGROUPFS:
-        raise InvalidArgument(f"choose cgroup driver {driver!r}: it is neither 'cgroupfs' nor 'systemd'")
+        raise InvalidArgument(
+            f"choose cgroup driver {driver!r}: it is neither 'cgroupfs' nor 'systemd'",
+            hint="a third choice of --cgroup-manager is 'disabled': containers without groups",
+        )
     if not text:
         return CgroupfsLocation(_normal(container_id, container_id), is_explicit=False)
     if is_systemd_form(text):

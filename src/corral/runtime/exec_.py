@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from corral.runtime.prepare import Surroundings
 
 ATTACH_FOLLOW_INIT = 1
+# (uid_t)-1: "leave it as it is", nobody's number.
+_NO_ID = 0xFFFFFFFF
 
 
 class Exec:
@@ -177,8 +179,12 @@ def _set_user(document: dict[str, Any], line: CommandLine) -> None:
 
 
 def _id(text: str, flag: str, given: str) -> int:
-    if text.isascii() and text.isdigit() and int(text) < 0xFFFFFFFF:
-        return int(text)
+    if text.isascii() and text.isdigit():
+        if len(text.lstrip("0")) <= 10 and int(text) < _NO_ID:
+            return int(text)
+        raise InvalidArgument(
+            f"exec: flag {flag}: {given!r} has an id beyond {_NO_ID - 1}", hint="the kernel counts ids in 32 bits"
+        )
     raise InvalidArgument(f"exec: flag {flag}: {given!r} is not a number", hint="give ids as numbers: UID[:GID]")
 
 

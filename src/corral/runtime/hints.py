@@ -25,7 +25,10 @@ _BY_STEP: dict[tuple[str, int], str] = {
     ("CG_MAKE", errno.EPERM): "have the parent cgroup delegated to this user, or give no limits and no cgroupsPath",
     ("CG_MAKE", errno.EBUSY): "another process lives in it: choose another cgroupsPath, or end that process",
     ("CG_WRITE", errno.EINVAL): "the kernel does not take this value; an ancestor may allow less",
-    ("CG_WRITE", errno.ERANGE): "the number is beyond what this host has, or the kernel counts to: CPUs and memory nodes "
+    (
+        "CG_WRITE",
+        errno.ERANGE,
+    ): "the number is beyond what this host has, or the kernel counts to: CPUs and memory nodes "
     "are those of /sys/devices/system/cpu/online and node/online",
     ("CG_WRITE", errno.ENOENT): "this kernel lacks the file: the controller, or this feature of it, is not built in",
     ("CG_ATTACH", errno.EBUSY): "a cgroup v2 that hands controllers to its children takes no processes itself",
@@ -52,7 +55,10 @@ _BY_STEP: dict[tuple[str, int], str] = {
     ("SPAWN", errno.ENOSPC): "a limit of sysctl user.max_*_namespaces is reached",
     ("SPAWN", errno.EAGAIN): "the pids limit of this user or of this cgroup is reached",
     ("SYSCTL", errno.ENOENT): "this kernel has no such sysctl, or not inside a namespace",
-    ("WORKDIR", errno.EROFS): "the rootfs lacks this directory and may not be written, so it is not made: add it to the "
+    (
+        "WORKDIR",
+        errno.EROFS,
+    ): "the rootfs lacks this directory and may not be written, so it is not made: add it to the "
     "image, or choose another process.cwd",
     ("WORKDIR", errno.ENOTDIR): "something on the way is a file: choose another process.cwd",
     ("WORKDIR", errno.EACCES): "the user of the process must be able to enter process.cwd",
@@ -63,7 +69,10 @@ _BY_STEP: dict[tuple[str, int], str] = {
     ("JOIN_PATHS", errno.ENOENT): "the namespace's file is gone: the process that held it has ended",
     ("JOIN_PATHS", errno.EINVAL): "the file is a namespace of another type than the config says, or none at all",
     ("JOIN_PATHS", errno.EPERM): "joining needs CAP_SYS_ADMIN in the user namespace that owns it",
-    ("HOOK", errno.ENOENT): "hooks are looked up on the host, startContainer hooks in the container; if the file is there, "
+    (
+        "HOOK",
+        errno.ENOENT,
+    ): "hooks are looked up on the host, startContainer hooks in the container; if the file is there, "
     "its interpreter is not",
     ("HOOK", errno.EACCES): "the hook needs the execute bit, and its mount must not be noexec",
     ("HOOK", errno.ENOEXEC): "the hook is for another architecture, or a script without a #! line",

@@ -229,11 +229,16 @@ class Session:
         return ""
 
     def _explain(self, step: int, error: int, body: bytes) -> None:
-        from corral.runtime.hints import find_hint, find_hint_in
+        from corral.runtime.hints import find_hint, find_hint_in, sharpen
 
-        plan = self._plan
-        op = plan.steps[step].op if plan is not None and step < len(plan) else ""
-        self._send(VERDICT, 0, b"\0" + (find_hint(op, error) or find_hint_in(body)).encode())
+        plan, text, op = self._plan, "", ""
+        if plan is not None and step < len(plan):
+            op = plan.steps[step].op
+            if self._prepared is not None:
+                detail = body.decode("utf-8", "surrogateescape")
+                text = sharpen(plan.steps[step], self._prepared.job.spec, error, detail)
+        hint = find_hint(op, error) or find_hint_in(body)
+        self._send(VERDICT, 0, f"{text}\0{hint}".encode("utf-8", "surrogateescape"))
 
 
 def seal(content: bytes) -> int:
