@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 
 RUN_PACKAGES="python3 python3-venv ca-certificates libseccomp2 busybox-static"
 TEST_PACKAGES="runc crun podman containerd docker.io buildah skopeo conmon uidmap strace gcc libc6-dev musl-tools
-    linux-libc-dev libseccomp-dev clang iproute2 procps jq fuse-overlayfs slirp4netns"
+    linux-libc-dev libseccomp-dev clang iproute2 procps jq fuse-overlayfs slirp4netns
+    docker-registry umoci apache2-utils"
 VM_PACKAGES="qemu-system-x86 mmdebstrap erofs-utils e2fsprogs kmod cpio"
 COMPILER_PACKAGES="gcc libc6-dev musl-tools linux-libc-dev"
 
@@ -74,20 +75,21 @@ virtual_environment() {
         exit 1
     }
     stamp=.venv/.setup-$1
-    set -- $("$python" tools/requirements.py "$1")
+    wanted=build/.requirements-$1
+    echo "# for $python" >"$wanted"
+    "$python" tools/requirements.py "$1" >>"$wanted"
     # Without a compiler on the machine, the compiler comes from PyPI.
-    have_compiler || set -- "$@" 'ziglang<0.18'
-    wanted="$python $*"
-    if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+    have_compiler || echo 'ziglang<0.18' >>"$wanted"
+    if [ -x .venv/bin/python ] && cmp -s "$stamp" "$wanted"; then
         return
     fi
     [ -x .venv/bin/python ] || {
         say "making .venv with $python"
         "$python" -m venv .venv
     }
-    say "installing into .venv: $*"
-    .venv/bin/pip install --quiet --disable-pip-version-check "$@"
-    echo "$wanted" >"$stamp"
+    say "installing into .venv: $(grep -v '^#' "$wanted" | tr '\n' ' ')"
+    .venv/bin/pip install --quiet --disable-pip-version-check -r "$wanted"
+    cp "$wanted" "$stamp"
 }
 
 case "${1:-}" in
