@@ -33,7 +33,13 @@ ROOT = NATIVE.parent
 OBJECT_STORE = ROOT / "build" / "obj"
 
 # Which folders make up which program. A folder is searched to any depth.
-PROGRAMS = {"corral-runtime": ("executor", "launch", "front")}
+PROGRAMS = {
+    "corral-runtime": ("executor", "launch", "front"),
+    "corral-monitor": ("executor", "launch", "supervise", "monitor"),
+    "corral-keeper": ("executor", "launch", "supervise", "keeper"),
+    "corral": ("executor", "launch", "command"),
+    "corral-init": ("init",),
+}
 # The files with main(), left out when the unit tests of native/tests are linked with the rest.
 MAIN_FILE = "main.c"
 

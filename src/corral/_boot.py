@@ -1,4 +1,4 @@
-"""From the launcher to the runtime's commands. Owns how the process ends, and nothing else.
+"""From the launcher to the commands of the runtime and of the engine. Owns how the process ends, and nothing else.
 
 Imported by the launcher ``corral-planner`` under ``python -ISE``: it must stay free of imports that cost time.
 """
@@ -17,10 +17,16 @@ __all__ = ["main"]
 def main(arguments: list[str]) -> NoReturn:
     """Run one command and end the process with its exit code.
 
-    ``arguments`` are the command line without the program's name. The interpreter's own clean-up (2 ms) is skipped:
-    nothing is held that the kernel does not release, and both output streams are flushed here.
+    ``arguments`` are the command line without the program's name; ``--corral`` first: it is the engine's. The
+    interpreter's own clean-up (2 ms) is skipped: nothing is held that the kernel does not release, and both output
+    streams are flushed here.
     """
-    from corral.runtime.main import main as run
+    if arguments[:1] == ["--corral"]:
+        from corral.cli.main import main as run
+
+        del arguments[0]
+    else:
+        from corral.runtime.main import main as run
 
     try:
         code = run(arguments)

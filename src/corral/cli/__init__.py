@@ -1,0 +1,1 @@
+"""The command line `corral`: the only part that prints and decides exit codes."""

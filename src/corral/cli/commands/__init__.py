@@ -1,0 +1,1 @@
+"""One module a command: ``COMMAND`` (or ``COMMANDS``) describes it, ``run`` does it."""
