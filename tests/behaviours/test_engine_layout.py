@@ -34,9 +34,11 @@ pytestmark = applies("root", "limits")
 
 @pytest.fixture
 def scope(runtime: Runtime, bundle: Bundle, directory: Path) -> Iterator[str]:
-    """The path of the scope that the bundle asks for; what keeps it goes when the container does."""
+    """The path of the scope that the bundle asks for. systemd removes it when the container's delete has emptied it."""
     if facts.driver() == "systemd":
-        yield places.give_place(bundle, "")
+        path = places.give_place(bundle, "")
+        yield path
+        wait_until(lambda: all_gone(path), "the end of the scope")
         return
     with stand_in.acting(directory) as systemd:
         stand_in.look_for(runtime, systemd)

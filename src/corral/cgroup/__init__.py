@@ -20,6 +20,12 @@ if TYPE_CHECKING:
         read_delegate_files,
     )
     from corral.cgroup.devices import CompiledDevices, DeviceRule, compile_devices
+    from corral.cgroup.direct import (
+        DelegatedParent,
+        ensure_delegated_parent,
+        remove_delegated_parent,
+        verify_delegated_parent,
+    )
     from corral.cgroup.events import GONE, EventWatch, GroupEvent, PressureTrigger, iterate_events
     from corral.cgroup.group import Existing, Group, inspect_existing, open_group
     from corral.cgroup.layout import Hierarchy, Layout, parse_layout, read_layout
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
     from corral.cgroup.member import Member, members_below, members_of
     from corral.cgroup.oom import OomCounters, OomSample, OomVerdict, attribute_oom
     from corral.cgroup.removal import Pending, RemovalResult, Survivor, remove_group, remove_parents
+    from corral.cgroup.sampler import StatsSampler
     from corral.cgroup.slices import (
         UnitPlace,
         escape_name,
@@ -62,6 +69,7 @@ if TYPE_CHECKING:
     )
     from corral.cgroup.systemd_annotations import annotation_property, parse_variant
     from corral.cgroup.systemd_bus import Manager, StartedUnit, is_systemd_running, system_manager, user_manager
+    from corral.cgroup.systemd_layout import MEMORY_ALLOWANCE_BYTES, TASKS_ALLOWANCE, with_allowance
     from corral.cgroup.systemd_properties import UnitProperty, device_properties, limit_properties, unit_properties
     from corral.cgroup.writes import Compiled, LimitWrite, judge, judge_all
 
@@ -69,7 +77,9 @@ __all__ = [
     "CGROUPFS",
     "DISABLED",
     "GONE",
+    "MEMORY_ALLOWANCE_BYTES",
     "SYSTEMD",
+    "TASKS_ALLOWANCE",
     "UNLIMITED",
     "CgroupfsLocation",
     "Compiled",
@@ -77,6 +87,7 @@ __all__ = [
     "Counter",
     "CpuStats",
     "CreatedGroup",
+    "DelegatedParent",
     "Delegation",
     "DeviceRule",
     "EffectiveLimit",
@@ -102,6 +113,7 @@ __all__ = [
     "RemovalResult",
     "StartedUnit",
     "Stats",
+    "StatsSampler",
     "Survivor",
     "SystemdLocation",
     "UnitPlace",
@@ -115,6 +127,7 @@ __all__ = [
     "device_properties",
     "effective",
     "enable_delegation",
+    "ensure_delegated_parent",
     "escape_name",
     "escape_path",
     "inspect_existing",
@@ -140,6 +153,7 @@ __all__ = [
     "read_delegate_files",
     "read_layout",
     "read_stats",
+    "remove_delegated_parent",
     "remove_group",
     "remove_parents",
     "render_effective",
@@ -149,6 +163,8 @@ __all__ = [
     "unescape_name",
     "unit_properties",
     "user_manager",
+    "verify_delegated_parent",
+    "with_allowance",
 ]
 
 # Where each of them is defined.
@@ -157,6 +173,7 @@ _NAMES = {
     "creation": "CreatedGroup create_group",
     "delegate": "Delegation check_delegation enable_delegation plan_delegation prepare_delegation read_delegate_files",
     "devices": "CompiledDevices DeviceRule compile_devices",
+    "direct": "DelegatedParent ensure_delegated_parent remove_delegated_parent verify_delegated_parent",
     "events": "GONE EventWatch GroupEvent PressureTrigger iterate_events",
     "group": "Existing Group inspect_existing open_group",
     "layout": "Hierarchy Layout parse_layout read_layout",
@@ -165,11 +182,13 @@ _NAMES = {
     "member": "Member members_below members_of",
     "oom": "OomCounters OomSample OomVerdict attribute_oom",
     "removal": "Pending RemovalResult Survivor remove_group remove_parents",
+    "sampler": "StatsSampler",
     "slices": "UnitPlace escape_name escape_path nest_slice parent_slice place_unit slice_from_path slice_path"
     " unescape_name",
     "stats": "UNLIMITED Counter CpuStats IoEntry IoStats MemoryStats Pressure Stats parse_pressure read_stats",
     "systemd_annotations": "annotation_property parse_variant",
     "systemd_bus": "Manager StartedUnit is_systemd_running system_manager user_manager",
+    "systemd_layout": "MEMORY_ALLOWANCE_BYTES TASKS_ALLOWANCE with_allowance",
     "systemd_properties": "UnitProperty device_properties limit_properties unit_properties",
     "writes": "Compiled LimitWrite judge judge_all",
 }

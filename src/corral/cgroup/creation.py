@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from corral.cgroup.layout import Hierarchy, Layout
     from corral.cgroup.location import Placement
 
-__all__ = ["CreatedGroup", "create_group"]
+__all__ = ["CreatedGroup", "create_group", "make_directories", "prepare_group"]
 
 
 class CreatedGroup:
@@ -65,17 +65,20 @@ def create_group(
         for hierarchy, path in zip(layout.hierarchies, placement.paths, strict=True):
             if path is None:
                 continue
-            inode = _make_directories(hierarchy, path, made, parents)
+            inode = make_directories(hierarchy, path, made, parents)
             members.append(Member(hierarchy.version, hierarchy.controllers, hierarchy.mount_point, path, inode=inode))
-            _prepare(layout, hierarchy, path, (controllers or {}).get(hierarchy.index, ()))
+            prepare_group(layout, hierarchy, path, (controllers or {}).get(hierarchy.index, ()))
     except BaseException:
         remove_parents([*made, *parents])
         raise
     return CreatedGroup(members, made, parents)
 
 
-def _make_directories(hierarchy: Hierarchy, path: str, made: list[Member], parents: list[Member]) -> int:
-    """Make ``path`` component by component; returns its inode."""
+def make_directories(hierarchy: Hierarchy, path: str, made: list[Member], parents: list[Member]) -> int:
+    """Make ``path`` component by component; returns its inode.
+
+    What is new is added: the last component to ``made``, those above to ``parents``. Raises: as ``create_group``.
+    """
     components = [name for name in path.split("/") if name]
     at, fd = "", -1
     try:
@@ -107,8 +110,11 @@ def _mkdir(name: str, parent_fd: int) -> bool:
     return True
 
 
-def _prepare(layout: Layout, hierarchy: Hierarchy, path: str, needed: Sequence[str]) -> None:
-    """What the groups above, and a v1 cpuset itself, need before the group can be used."""
+def prepare_group(layout: Layout, hierarchy: Hierarchy, path: str, needed: Sequence[str]) -> None:
+    """Write what the groups above, and a v1 cpuset itself, need before the group can be used.
+
+    Raises: as ``create_group``; what was written stays, as more than one group may need it.
+    """
 
     def read(file: str) -> str | None:
         directory, _, name = file.rpartition("/")

@@ -15,9 +15,18 @@ from corral.cgroup.writes import parse_number_set
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+    from typing import Protocol
 
     from corral.cgroup.group import Group
+    from corral.cgroup.member import Member
+
+    class Reader(Protocol):
+        """Where the counters are read: a ``Group``, or a ``StatsSampler``'s open files."""
+
+        def read_or_none(self, controller: str, file: str) -> str | None:
+            """The text of a file, None if this host has no such file."""
+
 
 __all__ = [
     "UNLIMITED",
@@ -166,27 +175,28 @@ class Stats:
 def read_stats(group: Group) -> Stats:
     """A sample of ``group``. Raises: PermissionDenied or FailedPrecondition when a file that is there has no answer."""
     stats = Stats()
-    versions = {name: member.version for member in group.members for name in member.controllers}
-    if versions.get("cpuacct") == 1 or versions.get("cpu") == 1:
-        _read_cpu_v1(group, stats.cpu)
-    else:
-        _read_cpu_v2(group, stats.cpu)
-    if versions.get("memory") == 1:
-        _read_memory_v1(group, stats.memory)
-    else:
-        _read_memory_v2(group, stats.memory)
-    if versions.get("blkio") == 1:
-        _read_io_v1(group, stats.io)
-    else:
-        _read_io_v2(group, stats.io)
+    is_v1 = v1_controllers(group.members)
+    read_counters(group, stats, is_v1)
+    _read_hugepages(group, stats, is_v1="hugetlb" in is_v1)
+    _read_cpuset(group, stats)
+    return stats
+
+
+def v1_controllers(members: Sequence[Member]) -> frozenset[str]:
+    """The controllers that are on v1 in the hierarchies of ``members``."""
+    return frozenset(name for member in members if member.version == 1 for name in member.controllers)
+
+
+def read_counters(group: Reader, stats: Stats, is_v1: frozenset[str]) -> None:
+    """Fill in what changes as the group runs: CPU, memory, I/O, processes, pressure. Raises: as ``read_stats``."""
+    (_read_cpu_v1 if is_v1 & {"cpuacct", "cpu"} else _read_cpu_v2)(group, stats.cpu)
+    (_read_memory_v1 if "memory" in is_v1 else _read_memory_v2)(group, stats.memory)
+    (_read_io_v1 if "blkio" in is_v1 else _read_io_v2)(group, stats.io)
     stats.pids_current = _number(group, "pids", "pids.current")
     limit = _number(group, "pids", "pids.max")
     stats.pids_limit = 0 if limit == UNLIMITED else limit
-    _read_hugepages(group, stats, is_v1=versions.get("hugetlb") == 1)
-    _read_cpuset(group, stats)
     for name, pressure in (("cpu", stats.cpu.pressure), ("memory", stats.memory.pressure), ("io", stats.io.pressure)):
         pressure.update(parse_pressure(group.read_or_none("", f"{name}.pressure") or ""))
-    return stats
 
 
 def parse_pressure(text: str) -> dict[str, Pressure]:
@@ -203,7 +213,7 @@ def parse_pressure(text: str) -> dict[str, Pressure]:
     return found
 
 
-def _read_cpu_v1(group: Group, cpu: CpuStats) -> None:
+def _read_cpu_v1(group: Reader, cpu: CpuStats) -> None:
     cpu.usage_ns = _number(group, "cpuacct", "cpuacct.usage")
     ticks = _pairs(group, "cpuacct", "cpuacct.stat")
     cpu.user_ns = ticks.get("user", 0) * _TICK_NS
@@ -220,7 +230,7 @@ def _read_cpu_v1(group: Group, cpu: CpuStats) -> None:
     cpu.throttled_ns = throttling.get("throttled_time", 0)
 
 
-def _read_cpu_v2(group: Group, cpu: CpuStats) -> None:
+def _read_cpu_v2(group: Reader, cpu: CpuStats) -> None:
     values = _pairs(group, "", "cpu.stat")
     cpu.usage_ns = values.get("usage_usec", 0) * 1000
     cpu.user_ns = values.get("user_usec", 0) * 1000
@@ -230,7 +240,7 @@ def _read_cpu_v2(group: Group, cpu: CpuStats) -> None:
     cpu.throttled_ns = values.get("throttled_usec", 0) * 1000
 
 
-def _read_memory_v1(group: Group, memory: MemoryStats) -> None:
+def _read_memory_v1(group: Reader, memory: MemoryStats) -> None:
     memory.raw = _pairs(group, "memory", "memory.stat")
     memory.cache_bytes = memory.raw.get("cache", 0)
     memory.oom_kills = _pairs(group, "memory", "memory.oom_control").get("oom_kill", 0)
@@ -246,7 +256,7 @@ def _read_memory_v1(group: Group, memory: MemoryStats) -> None:
         counter.failures = _number(group, "memory", f"memory.{middle}failcnt")
 
 
-def _read_memory_v2(group: Group, memory: MemoryStats) -> None:
+def _read_memory_v2(group: Reader, memory: MemoryStats) -> None:
     memory.raw = _pairs(group, "memory", "memory.stat")
     memory.cache_bytes = memory.raw.get("file", 0)
     events = _pairs(group, "memory", "memory.events")
@@ -276,15 +286,21 @@ _IO_KINDS = (
     "time",
     "sectors",
 )
+_IO_FILES = {
+    kind: [
+        f"{prefix}{kind}_recursive"
+        for prefix in ("blkio.bfq.", "blkio.", "blkio.throttle.")
+        if prefix != "blkio.throttle." or kind in ("io_service_bytes", "io_serviced")
+    ]
+    for kind in _IO_KINDS
+}
 
 
-def _read_io_v1(group: Group, io: IoStats) -> None:
+def _read_io_v1(group: Reader, io: IoStats) -> None:
     """Whichever scheduler counts: BFQ, the CFQ of kernels before 5.0, else what throttling sees."""
-    for kind in _IO_KINDS:
-        for prefix in ("blkio.bfq.", "blkio.", "blkio.throttle."):
-            if prefix == "blkio.throttle." and kind not in ("io_service_bytes", "io_serviced"):
-                continue
-            entries = list(_io_entries(group.read_or_none("blkio", f"{prefix}{kind}_recursive") or ""))
+    for kind, files in _IO_FILES.items():
+        for file in files:
+            entries = list(_io_entries(group.read_or_none("blkio", file) or ""))
             if entries:
                 io.tables[kind] = entries
                 break
@@ -307,7 +323,7 @@ _IO_WORDS = {
 }
 
 
-def _read_io_v2(group: Group, io: IoStats) -> None:
+def _read_io_v2(group: Reader, io: IoStats) -> None:
     for line in (group.read_or_none("io", "io.stat") or "").splitlines():
         device, *words = line.split()
         major, colon, minor = device.partition(":")
@@ -363,21 +379,22 @@ def _read_cpuset(group: Group, stats: Stats) -> None:
             stats.cpuset_flags[name] = int(text)
 
 
-def _number(group: Group, controller: str, file: str) -> int:
+def _number(group: Reader, controller: str, file: str) -> int:
     """A file's only number; ``max`` is ``UNLIMITED``, a missing file 0."""
-    text = (group.read_or_none(controller, file) or "0").strip()
-    if text == "max":
-        return UNLIMITED
-    return int(text) if text.isdecimal() else 0
+    text = group.read_or_none(controller, file) or "0"
+    try:
+        return int(text)
+    except ValueError:
+        return UNLIMITED if text.strip() == "max" else 0
 
 
-def _pairs(group: Group, controller: str, file: str) -> dict[str, int]:
+def _pairs(group: Reader, controller: str, file: str) -> dict[str, int]:
     """A flat keyed file; lines that are not ``key number`` are skipped."""
     pairs = {}
     for line in (group.read_or_none(controller, file) or "").splitlines():
-        words = line.split()
-        if len(words) == 2 and words[1].isdecimal():
-            pairs[words[0]] = int(words[1])
+        key, _, number = line.partition(" ")
+        if number.isdecimal():
+            pairs[key] = int(number)
     return pairs
 
 

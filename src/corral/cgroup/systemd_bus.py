@@ -206,6 +206,11 @@ class Manager(Closing):
         """``active``, ``inactive``, ``failed``, ``activating`` ...; Raises: NotFound when it is not loaded."""
         return str(self._unit_property(unit, f"{_NAME}.Unit", "ActiveState", time.monotonic() + deadline_s))
 
+    def is_delegated(self, unit: str, *, deadline_s: float) -> bool:
+        """``unit``'s group was handed over to whoever started it. Raises: NotFound when it is not loaded."""
+        kind = unit.rpartition(".")[2].capitalize()
+        return bool(self._unit_property(unit, f"{_NAME}.{kind}", "Delegate", time.monotonic() + deadline_s))
+
     def manager_path(self, *, deadline_s: float) -> str:
         """The manager's own group, below which its units lie: "" for the system's, user@UID.service for a user's."""
         doing = "read systemd's own group"

@@ -56,6 +56,7 @@ class FakeSystemd:
         # The answers to the lines of each connection's authentication; the last list serves all further ones.
         self.auth = [["DATA", "OK 0123"]]
         self.control_group = "/system.slice/{name}"
+        self.manager_group = "/user.slice/user-7.slice/user@7.service"
         self.hang_up_before_job_ends = False
         self.garbage = b""
         self.has_begun = False
@@ -245,8 +246,10 @@ class FakeSystemd:
         if name == "Version":
             return "v", (("s", "252.30-1~deb12u2"),)
         if name == "ControlGroup" and interface.endswith("Manager"):
-            return "v", (("s", "/user.slice/user-7.slice/user@7.service"),)
+            return "v", (("s", self.manager_group),)
         unit = [body[0] for member, body in self.calls if member == "GetUnit"][-1]
+        if name == "Delegate":
+            return "v", (("b", bool(self.properties.get(unit, {}).get("Delegate"))),)
         return "v", (("s", self.units[unit] if name == "ActiveState" else self.control_group.format(name=unit)),)
 
     def _known(self, name: str) -> None:
