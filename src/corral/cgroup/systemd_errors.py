@@ -32,6 +32,7 @@ NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
 SUBSCRIBED = "org.freedesktop.systemd1.AlreadySubscribed"
 
 _BUS = "org.freedesktop.DBus.Error."
+_LOG_TELLS = "systemd's log tells more: journalctl -b _PID=1"
 # A property that this version lacks is "read-only"; a value that it does not take yet is an invalid argument.
 _PROPERTY_ERRORS = (f"{_BUS}PropertyReadOnly", f"{_BUS}UnknownProperty", f"{_BUS}InvalidArgs", f"{_BUS}NotSupported")
 
@@ -54,8 +55,8 @@ _KINDS: dict[str, tuple[type[CorralError], str]] = {
     f"{_BUS}UnknownMethod": (Unsupported, "this systemd is too old for it"),
     f"{_BUS}PropertyReadOnly": (Unsupported, "this systemd does not know the property"),
     f"{_BUS}UnknownProperty": (Unsupported, "this systemd does not know the property"),
-    f"{_BUS}NotSupported": (Unsupported, ""),
-    f"{_BUS}InvalidArgs": (InvalidArgument, ""),
+    f"{_BUS}NotSupported": (Unsupported, "systemd here cannot do it: leave it out, or use the cgroupfs driver"),
+    f"{_BUS}InvalidArgs": (InvalidArgument, "systemd does not take this value: change it, or use the cgroupfs driver"),
     "org.freedesktop.systemd1.ShuttingDown": (FailedPrecondition, "the host is being shut down"),
     "org.freedesktop.systemd1.UnitMasked": (FailedPrecondition, "unmask the unit, or choose another name"),
 }
@@ -81,7 +82,7 @@ def blamed_property(reply: ErrorReply, properties: Sequence[UnitProperty]) -> Un
 
 def told_reply(doing: str, reply: ErrorReply, properties: Sequence[UnitProperty] = ()) -> CorralError:
     """The error for ``reply`` to what was ``doing`` (``start unit 'x'``), with the config pointer of the property."""
-    kind, hint = _KINDS.get(reply.name, (FailedPrecondition, ""))
+    kind, hint = _KINDS.get(reply.name, (FailedPrecondition, _LOG_TELLS))
     text = (reply.text or reply.name).strip().rstrip(".")
     # systemd's sentences begin in upper case, its names of units and properties with whatever they begin with.
     if text[1:2].islower() and " " in text:
@@ -98,6 +99,8 @@ def told(doing: str, exc: CorralError) -> CorralError:
     hint = exc.hint
     if isinstance(exc, Timeout) and not hint:
         hint = "systemd is busy or hangs: systemctl list-jobs tells what it waits for"
+    elif isinstance(exc, Unavailable) and not hint:
+        hint = f"the conversation with systemd broke off: try again; {_LOG_TELLS}"
     return type(exc)(
         f"{doing}: {exc.message}",
         hint=hint,
