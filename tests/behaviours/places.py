@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from behaviours import facts
 from conformance import cgroups
 from conformance import spec as specs
+from conformance.cgroups import slice_path as slice_path
 from conformance.harness import unique_id
 from conformance.rootfs import chown_tree
 
@@ -46,12 +47,6 @@ def give_place(bundle: Bundle, parent: str, slices: str = "") -> str:
     slice_name = slices or f"corraltest{os.getpid()}.slice"
     bundle.linux["cgroupsPath"] = f"{slice_name}:ct:{name}"
     return manager_path() + slice_path(slice_name) + f"/ct-{name}.scope"
-
-
-def slice_path(name: str) -> str:
-    """systemd.slice(5): `a-b.slice` lies in `a.slice`."""
-    words = name.removesuffix(".slice").split("-")
-    return "".join("/" + "-".join(words[: count + 1]) + ".slice" for count in range(len(words)))
 
 
 def manager_path() -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from functools import cache
 from pathlib import Path
+
+# What systemd's driver puts the tests' containers into.
+TEST_SLICE = f"corraltest{os.getpid()}.slice"
 
 
 @cache
@@ -43,6 +47,25 @@ def membership(pid: int | str) -> dict[str, str]:
     return paths
 
 
+def path_of(cgroups_path: str) -> str:
+    """The group that an absolute `cgroupsPath` asks for: in systemd's form, the scope in its slice."""
+    if ":" not in cgroups_path:
+        return cgroups_path
+    slice_name, prefix, name = cgroups_path.split(":")
+    return f"{slice_path(slice_name)}/{prefix}-{name}.scope"
+
+
+def name_of(cgroups_path: str) -> str:
+    """What the group's own name has in it, with either driver."""
+    return cgroups_path.replace(":", "/").rpartition("/")[2]
+
+
+def slice_path(name: str) -> str:
+    """systemd.slice(5): `a-b.slice` lies in `a.slice`."""
+    words = name.removesuffix(".slice").split("-")
+    return "".join("/" + "-".join(words[: count + 1]) + ".slice" for count in range(len(words)))
+
+
 def directory(pid: int | str, controller: str) -> Path:
     """The cgroup directory of a process for this controller, as the host sees it."""
     paths = membership(pid)
@@ -69,8 +92,13 @@ def read_for(pid: int | str, *names: str) -> str:
 
 
 def processes(path: Path) -> list[int]:
-    """The pids in one cgroup directory."""
-    return [int(line) for line in (path / "cgroup.procs").read_text().split()]
+    """The pids in one cgroup directory; none if it is gone, as an empty scope is when systemd has seen it."""
+    try:
+        return [int(line) for line in (path / "cgroup.procs").read_text().split()]
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise
+        return []
 
 
 def find(prefix: str, depth: int = 4) -> list[Path]:

@@ -151,6 +151,8 @@ def runtime(
 ) -> Iterator[harness.Runtime]:
     """The runtime under test, with a state root of its own; with `--resident`, a planner beside it."""
     made = harness.Runtime(runtime_path, directory / "state", identity[0], identity[1])
+    if harness.driver() == "systemd":
+        made.driver_args = ["--systemd-cgroup"]
     with contextlib.ExitStack() as stack:
         wanted = request.config.getoption("resident", default=False) and request.node.get_closest_marker("cold") is None
         if wanted and made.name == "corral":

@@ -38,6 +38,11 @@ def become_subreaper(value: bool = True) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
+def driver() -> str:
+    """The cgroup driver that this run's containers are made with: `cgroupfs`, or `systemd` in cells of the VM bench."""
+    return os.environ.get("CORRAL_VM_DRIVER", "cgroupfs")
+
+
 def id_prefix() -> str:
     """What every container id, cgroup and directory of this process's tests begins with."""
     return f"ct{os.getpid()}-"
@@ -143,11 +148,14 @@ class Runtime:
     uid: int | None = None
     gid: int | None = None
     global_args: Sequence[str] = ()
+    # The option for the cgroup driver of this run; a case about one driver alone sets its own.
+    driver_args: Sequence[str] = ()
 
     def argv(self, *args: str | os.PathLike[str]) -> list[str]:
         """The whole command line, with the wrapper, the binary and `--root`."""
         root = ["--root", str(self.root)]
-        return [*self.prefix, self.path, *root, *self.global_args, *[os.fspath(a) for a in args]]
+        options = [*self.driver_args, *self.global_args]
+        return [*self.prefix, self.path, *root, *options, *[os.fspath(a) for a in args]]
 
     def spawn(
         self,
@@ -391,7 +399,8 @@ def make_bundle(directory: Path, template: rootfs.Template, cgroup_parent: str) 
     tree = directory / "rootfs"
     template.copy_to(tree)
     spec = specs.base_spec()
-    spec["linux"]["cgroupsPath"] = f"{cgroup_parent}/{unique_id()}"
+    parent = f"{cgroup_parent}/" if driver() == "cgroupfs" else f"{cgroups.TEST_SLICE}:ct:"
+    spec["linux"]["cgroupsPath"] = parent + unique_id()
     return Bundle(directory, spec, tree)
 
 

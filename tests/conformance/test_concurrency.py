@@ -58,7 +58,7 @@ def test_two_creates_of_one_id_give_one_container(runtime: Runtime, bundle: Bund
         losers = [(bundle.path / f"b{n}" / "output").read_text() for n in range(3) if codes[n]]
         assert all("exist" in text for text in losers)
         winner = codes.index(0)
-        left = [path.name for path in cgroups.find(os.path.basename(base))]
+        left = [path.name.removesuffix(".scope") for path in cgroups.find(cgroups.name_of(base))]
         assert {name[-1] for name in left} == {str(winner)}
     finally:
         pid = int(runtime("state", name).json()["pid"])

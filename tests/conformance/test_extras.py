@@ -156,7 +156,7 @@ def test_explain_shows_the_plan_and_starts_nothing(runtime: Runtime, bundle: Bun
     assert "mounts[4]" in text
     assert json.loads(runtime("explain", "--json", "--bundle", bundle.path).stdout)
     assert not (bundle.rootfs / "ran").exists()
-    assert cgroups.find(os.path.basename(bundle.linux["cgroupsPath"])) == []
+    assert cgroups.find(cgroups.name_of(bundle.linux["cgroupsPath"])) == []
     assert runtime("list", "--quiet").stdout == ""
 
 
@@ -235,7 +235,7 @@ def test_gc_removes_what_a_dead_front_has_left(runtime: Runtime, bundle: Bundle)
     assert done.returncode != 0
     runtime("gc")
     assert runtime("list", "--quiet").stdout == ""
-    assert cgroups.find(os.path.basename(bundle.linux["cgroupsPath"])) == []
+    assert cgroups.find(cgroups.name_of(bundle.linux["cgroupsPath"])) == []
     del bundle.spec["hooks"]
     with runtime.create(bundle, "true", id=name) as c:
         assert c.status == "created"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from conformance import cgroups
 from conformance.harness import Bundle, Runtime, namespace_of, unique_id, wait_until
 from conformance.runtimes import needs
 from conformance.spec import add_bind
@@ -189,7 +190,7 @@ def test_limits_are_set_when_the_hook_runs(runtime: Runtime, bundle: Bundle, kin
     """The hooks of create see the container's limits in its cgroup."""
     log = shared_log(bundle)
     bundle.resources["pids"] = {"limit": 77}
-    path = bundle.linux["cgroupsPath"]
+    path = cgroups.path_of(bundle.linux["cgroupsPath"])
     files = f"/sys/fs/cgroup/pids{path}/pids.max /sys/fs/cgroup{path}/pids.max"
     bundle.spec["hooks"] = {kind: [hook(f"cat {files} > {log}/max; true")]}
     runtime.run(bundle, "true")

@@ -315,7 +315,7 @@ def test_cgroup_mount_without_cgroup_namespace_shows_only_the_own_group(runtime:
     add_mount(bundle.spec, "/sys/fs/cgroup", "cgroup", "cgroup", "ro")
     done = runtime.run(bundle, "cat /sys/fs/cgroup/memory/cgroup.procs | grep -c . ; " + TABLE)
     root = mountinfo.at("\n".join(x for x in done.lines if " - " in x), "/sys/fs/cgroup/memory").root
-    assert root == bundle.linux["cgroupsPath"]
+    assert root == cgroups.path_of(bundle.linux["cgroupsPath"])
 
 
 @host("cgroup-v2-only")

@@ -29,6 +29,8 @@ pytestmark = [host("root", "userns"), pytest.mark.cold]
 def user(runtime: Runtime, bundle: Bundle, directory: Path) -> Runtime:
     """The runtime as an unprivileged user, who owns the bundle and a state root."""
     runtime.uid, runtime.gid = UID, GID
+    # Nobody has started a systemd for this user.
+    runtime.driver_args = ()
     home = directory / "home"
     home.mkdir()
     for path in (home, bundle.path, directory):
