@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conformance import cgroups
+from conformance import cgroups, harness
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ def mode() -> str:
 
 def driver() -> str:
     """The cgroup driver that containers of this run are made with."""
-    return os.environ.get("CORRAL_VM_DRIVER", "cgroupfs")
+    return harness.driver()
 
 
 def is_root() -> bool:
