@@ -24,6 +24,7 @@ struct invocation {
     bool log_json, debug;
     const char *command;     /* "create", or NULL */
     int command_at;          /* its index in argv, or 0 */
+    bool root_given;         /* --root was there, with a value */
     int args;                /* index in argv of the first word after the command */
     bool unknown_global;     /* a global option that only Python knows was seen before the command */
     char root[PATH_MAX];     /* the state root, from --root or the default */

@@ -83,7 +83,8 @@ void invocation_parse(struct invocation *inv, int argc, char **argv) {
         parse_global(inv, &i, &root);
     }
     inv->log_json = inv->log_format && strcmp(inv->log_format, "json") == 0;
-    if (!root || !root[0])
+    inv->root_given = root && root[0];
+    if (!inv->root_given)
         default_root(inv->root, sizeof(inv->root));
     else if (root[0] == '/' || !getcwd(inv->root, sizeof(inv->root)))
         fmt(inv->root, sizeof(inv->root), "%s", root);

@@ -79,8 +79,8 @@ int make_request(const struct invocation *inv) {
         if (is_wanted(*e))
             put(&t, "env=", *e);
     for (int i = 1; i < inv->argc; i++) {
-        if (i == inv->command_at) {
-            /* The state root is decided in one place, here, whatever stands before: of several the last one counts. */
+        if (i == inv->command_at && !inv->root_given) {
+            /* The state root is decided in one place, here. It comes last, for an empty one may stand before. */
             put(&t, "arg=", "--root");
             put(&t, "arg=", inv->root);
         }
