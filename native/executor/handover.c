@@ -200,6 +200,9 @@ int step_start_listen(struct context *c, const struct step *s) {
     return r;
 }
 
+/* The pid file that is in its place, borrowed from the plan. */
+static const char *pid_file;
+
 /* PID_FILE(path): complete at the moment it appears under its name. */
 int step_pid_file(struct context *c, const struct step *s) {
     char text[16], scratch[4200];
@@ -212,7 +215,19 @@ int step_pid_file(struct context *c, const struct step *s) {
         r = -errno;
     if (r < 0)
         (void)unlink(scratch);
+    else
+        pid_file = path;
     return r < 0 ? detail(c, r, "open '%s'", path) : 0;
+}
+
+void pid_file_withdraw(struct context *c) {
+    char text[16];
+    int pid;
+    if (!pid_file || read_file_at(AT_FDCWD, pid_file, text, sizeof(text)) <= 0)
+        return;
+    /* Another container's by now, perhaps. */
+    if (parse_int(text, 1, INT32_MAX, &pid) && pid == c->init_pid)
+        (void)unlink(pid_file);
 }
 
 #define VERDICT_MS 30000

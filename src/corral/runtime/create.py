@@ -228,13 +228,14 @@ def _compile_handover(job: Job) -> None:
         )
         plan.front("SECCOMP_SEND", seccomp["listenerPath"], *pieces, SLOT_SECCOMP, pointer="linux.seccomp.listenerPath")
     plan.front("COMMIT", 0)
-    if options.pid_file:
-        plan.front("PID_FILE", options.pid_file)
     if options.pidfd_socket:
         plan.front("PIDFD_SEND", options.pidfd_socket)
     receiver = job.annotations.get(PIDFD_ANNOTATION, "")
     if receiver:
         plan.front("PIDFD_SEND", receiver, pointer=member_of("annotations", PIDFD_ANNOTATION))
+    # The last of them: others take it for the sign that all is well.
+    if options.pid_file:
+        plan.front("PID_FILE", options.pid_file)
 
 
 def _environment(job: Job, env: list[str]) -> list[str]:

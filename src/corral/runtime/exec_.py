@@ -298,10 +298,10 @@ def _compile_init(job: Exec, *, terminal: bool, final_affinity: str) -> None:
         plan.front("WARN", warning)
     if identity.seccomp is not None and identity.seccomp.has_notify:
         _send_listener(job)
-    if options.pid_file:
-        plan.front("PID_FILE", options.pid_file)
     if options.pidfd_socket:
         plan.front("PIDFD_SEND", options.pidfd_socket)
+    if options.pid_file:
+        plan.front("PID_FILE", options.pid_file)
     plan.add(INIT, "SYNC", "its release")
     env = list(process.get("env", []))
     if options.listen_fds:

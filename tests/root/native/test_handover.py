@@ -108,6 +108,21 @@ def test_console_is_sent_when_the_caller_gave_a_socket(front: Front, listener: s
     assert process.wait(20) == 0
 
 
+def test_pid_file_is_taken_back_when_a_later_step_is_refused(front: Front) -> None:
+    """Nobody shall find, and signal, the pid of a process that never became what was asked for."""
+    front.plan('("front", "PID_FILE", "box.pid"), ("front", "PIDFD_SEND", "/nowhere"), sync("x"), *run("true")')
+    assert front.run("exec").status == 255
+    assert list(front.folder.glob("*box.pid*")) == []
+
+
+def test_pid_file_of_another_is_left_when_an_earlier_step_is_refused(front: Front) -> None:
+    """It was there before, and nothing was written yet."""
+    (front.folder / "box.pid").write_text("1")
+    front.plan('("front", "PIDFD_SEND", "/nowhere"), ("front", "PID_FILE", "box.pid"), sync("x"), *run("true")')
+    assert front.run("exec").status == 255
+    assert (front.folder / "box.pid").read_text() == "1"
+
+
 def test_seccomp_listener_is_sent_with_the_state(front: Front, listener: socket.socket, tmp_path: Path) -> None:
     """SECCOMP_SEND: head, pid, tail, and the descriptor in the slot."""
     front.plan(
