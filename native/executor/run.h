@@ -9,7 +9,7 @@ enum message_kind {
     MSG_SYNC = 1, MSG_PID = 2, MSG_FD = 3, MSG_FAIL = 4, MSG_WARNING = 5,
     MSG_GO = 16, MSG_GIVE_FD = 17,
     MSG_REQUEST = 32, MSG_CGROUP = 33, MSG_READBACK = 34, MSG_BORN = 35, MSG_READY = 36, MSG_FAILED = 37,
-    MSG_SCOPE = 38,
+    MSG_SCOPE = 38, MSG_RESULT = 39, MSG_RECLAIMED = 40,
     MSG_PLAN = 48, MSG_REFUSED = 49, MSG_NOT_MINE = 50, MSG_RECLAIM = 51, MSG_TEXT = 52, MSG_VERDICT = 53,
     MSG_PLAN_WARNING = 54,
 };
@@ -90,9 +90,6 @@ extern struct verdict verdict;
 /* Waits for it, at most 30 s, into `verdict`; `m` is scratch. 0, or -ECANCELED with a detail. */
 int await_verdict(struct context *c, struct message *m);
 
-/* Takes back the pid file that PID_FILE has written: nobody shall signal the pid of what never became a container. */
-void pid_file_withdraw(struct context *c);
-
 /* Connects to a unix socket by a path of any length; type SOCK_STREAM or another. Returns the socket or -errno. */
 int connect_unix(const char *path, int type);
 
@@ -119,6 +116,8 @@ int proc_open(struct context *c, const char *path, int flags);
 void reset_signals(void);
 /* Kills and reaps stage, holder and init of this context, also an init whose pid was never told. Bounded. */
 void reap_children(struct context *c);
+/* Told of init's birth before anything else happens to it; NULL = nobody. */
+extern void (*birth_sink)(const struct context *c);
 /* START_LISTEN's slots: the front's copies are closed after the birth, so that only init holds them. */
 extern int birth_slots[2];
 

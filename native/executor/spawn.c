@@ -15,6 +15,7 @@
 static int init_end = -1, init_front_end = -1;
 
 int birth_slots[2] = {-1, -1};
+void (*birth_sink)(const struct context *c);
 
 static void sort(int *values, int n) {
     for (int i = 1; i < n; i++)
@@ -96,6 +97,8 @@ static int adopt_init(struct context *c, pid_t pid) {
     c->init_pidfd = sys_pidfd_open(pid, 0);
     if (c->init_pidfd < 0)
         return detail(c, c->init_pidfd, "open a pidfd of process %d", pid);
+    if (birth_sink)
+        birth_sink(c);
     for (int i = 0; i < 2; i++)
         if (birth_slots[i] >= 0)
             close_fd(&c->slot[birth_slots[i]]);

@@ -62,6 +62,5 @@ int cmd_state(const struct invocation *inv);
 int cmd_start(const struct invocation *inv);
 int cmd_kill(const struct invocation *inv);
 int cmd_delete(const struct invocation *inv);
-int cmd_holder(const struct invocation *inv);
 
 #endif

@@ -10,6 +10,11 @@
 #define CORRAL_COMMIT "unknown"
 #endif
 
+static int cmd_holder(const struct invocation *inv) {
+    (void)inv;
+    return holder_main();
+}
+
 static const struct {
     const char *name;
     int (*run)(const struct invocation *inv);
@@ -17,7 +22,7 @@ static const struct {
 } commands[] = {
     {"create", cmd_launch, true}, {"run", cmd_launch, true},   {"exec", cmd_launch, true},   {"start", cmd_start, false},
     {"state", cmd_state, false},  {"kill", cmd_kill, false},   {"delete", cmd_delete, false}, {"mounts", cmd_launch, true},
-    {"holder", cmd_holder, false}, /* not for people: front/holder.c */
+    {"holder", cmd_holder, false}, /* not for people: launch/holder.c */
 };
 
 /* Descriptors 0 to 2 must be taken: what is opened later would become the container's stdin otherwise. */

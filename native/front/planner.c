@@ -15,7 +15,6 @@
 #define COLD_MS 60000
 #define RESIDENT_MS 10000
 #define END_MS 2000
-#define LOCK_MS 5000
 #define RECLAIMS 3
 
 /* ---- where the planner is ------------------------------------------------------------------------------------ */
@@ -112,42 +111,9 @@ static enum outcome take_refusal(struct answer *ret, const struct message *m) {
     return OUT_DONE;
 }
 
-/* Becomes the owner of an unfinished record. -EBUSY: another front is at it, and did not end in time. */
-static int lock_record(int record) {
-    int64_t end = now_ms() + LOCK_MS;
-    cleanup_fd int lock = open_at(record, "owner.lock", O_RDONLY | O_NOFOLLOW, 0);
-    if (lock < 0)
-        return lock;
-    while (flock(lock, LOCK_EX | LOCK_NB) < 0) {
-        if (errno != EWOULDBLOCK && errno != EINTR)
-            return -errno;
-        if (now_ms() > end)
-            return -EBUSY;
-        sleep_ms(5);
-    }
-    return steal_fd(&lock);
-}
-
-static int undo_record(const char *path, char *why, size_t size) {
-    struct stat st;
-    cleanup_fd int record = open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-    fmt(why, size, "%s", error_text(record));
-    /* Gone meanwhile: somebody else undid it. */
-    if (record < 0)
-        return record == -ENOENT ? 0 : record;
-    cleanup_fd int lock = lock_record(record);
-    fmt(why, size, "%s", lock == -EBUSY ? "its owner lock is held" : error_text(lock));
-    if (lock < 0 && lock != -ENOENT)
-        return lock;
-    /* Undone by its owner, or committed, while we waited for it. */
-    if ((fstat(record, &st) == 0 && st.st_nlink == 0) || journal_has(record, JOURNAL_COMMIT))
-        return 0;
-    return program_undo(record, why, size);
-}
-
 static enum outcome take_reclaim(struct answer *ret, const struct message *m) {
     char why[1024], text[PATH_MAX + 1100];
-    if (undo_record(m->bytes, why, sizeof(why)) >= 0)
+    if (program_reclaim(m->bytes, why, sizeof(why)) >= 0)
         return OUT_AGAIN;
     fmt(text, sizeof(text), "undo the unfinished container '%s': %s", m->bytes, why);
     log_error(text, "`corral-runtime delete --force` says what is left of it");

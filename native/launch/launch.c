@@ -64,6 +64,11 @@ int launch_load(int fd, struct plan *plan, char *text, size_t size) {
     return r;
 }
 
+void launch_unload(struct plan *plan) {
+    (void)munmap((void *)(uintptr_t)plan->bytes, plan->len);
+    plan_free(plan);
+}
+
 unsigned launch_mode(const struct plan *plan) {
     struct step s;
     plan_step(plan, 0, &s);
@@ -157,7 +162,6 @@ void launch_explain(struct context *c, struct failure f, char *text, size_t size
 
 int launch_undo(struct context *c, char *why, size_t size) {
     int r = 0;
-    pid_file_withdraw(c);
     reap_children(c);
     /* The lock goes only after: until the record is gone, nobody else may take it for stale. */
     if (!(c->mode & MODE_EXEC) && c->record >= 0)

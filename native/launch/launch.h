@@ -19,6 +19,8 @@ struct failure {
 
 /* Maps and checks the plan in a sealed memfd, which is borrowed. 0, or -errno with a text in `why`. */
 int launch_load(int fd, struct plan *plan, char *why, size_t size);
+/* Frees what launch_load() mapped; strings of the plan are gone then. */
+void launch_unload(struct plan *plan);
 /* The flags of the plan's FRONT_MODE. */
 unsigned launch_mode(const struct plan *plan);
 /* The slot of the terminal that stays with the front: made by CONSOLE and not sent away. -1 = none. */
@@ -32,6 +34,9 @@ void launch_explain(struct context *c, struct failure f, char *text, size_t size
 /* Kills and reaps what was born, undoes the record unless it is an exec's, lets the owner's lock go. 0, or -errno with
  * the words of the undo in `why`. */
 int launch_undo(struct context *c, char *why, size_t size);
+
+/* `corral-runtime holder`: what HOLD executes. Returns its exit code, or never. */
+int holder_main(void);
 
 /* ---- this program's file (self.c) ------------------------------------------------------------------------------ */
 /* Finds the path of this executable. */

@@ -97,6 +97,39 @@ int program_execute(int record, const char *name, struct context *c, struct prog
     return r;
 }
 
+/* ---- start -------------------------------------------------------------------------------------------------------------- */
+
+/* Why a container of this status cannot be started, or NULL. */
+static const char *refusal(enum record_status status) {
+    switch (status) {
+    case RECORD_CREATED: return NULL;
+    case RECORD_CREATING: return "cannot start a container that is still being created";
+    case RECORD_STALE: return "cannot start a container whose creation was interrupted";
+    case RECORD_RUNNING: return "cannot start an already running container";
+    case RECORD_STOPPED: return "cannot start a container that has stopped";
+    }
+    return "cannot start it";
+}
+
+int program_start(int record, struct reason *why) {
+    static struct context c;
+    static struct program program;
+    *why = (struct reason){.op = OP_RELEASE};
+    int status = record_status(record);
+    const char *refused = status < 0 ? NULL : refusal((enum record_status)status);
+    if (status < 0 || refused) {
+        fmt(why->text, sizeof(why->text), "%s%s", refused ? refused : "read its status: ", refused ? "" : error_text(status));
+        if (status == RECORD_STALE)
+            fmt(why->hint, sizeof(why->hint), "delete it, and create it again");
+        return status < 0 ? status : -EBUSY;
+    }
+    int r = program_execute(record, "start.plan", &c, &program, why);
+    /* Source: runtime-spec runtime.md "Lifecycle" step 9: what a poststart hook refuses is stopped. */
+    if (r < 0 && why->op == OP_HOOK && c.init_pidfd >= 0)
+        (void)sys_pidfd_send_signal(c.init_pidfd, SIGKILL);
+    return r;
+}
+
 /* ---- undo -------------------------------------------------------------------------------------------------------------- */
 
 struct undo {
@@ -176,4 +209,23 @@ int program_undo(int record, char *why, size_t size) {
     end_context(&c);
     program_free(&program);
     return u.error;
+}
+
+#define RECLAIM_LOCK_MS 5000
+
+int program_reclaim(const char *path, char *why, size_t size) {
+    struct stat st;
+    cleanup_fd int record = open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+    fmt(why, size, "%s", error_text(record));
+    /* Gone meanwhile: somebody else undid it. */
+    if (record < 0)
+        return record == -ENOENT ? 0 : record;
+    cleanup_fd int lock = program_lock(record, RECLAIM_LOCK_MS);
+    fmt(why, size, "%s", lock == -EBUSY ? "its owner lock is held" : error_text(lock));
+    if (lock < 0 && lock != -ENOENT)
+        return lock;
+    /* Undone by its owner, or committed, while we waited for it. */
+    if ((fstat(record, &st) == 0 && st.st_nlink == 0) || journal_has(record, JOURNAL_COMMIT))
+        return 0;
+    return program_undo(record, why, size);
 }

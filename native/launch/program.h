@@ -39,6 +39,14 @@ struct reason {
 /* Loads and runs one program of the record. Context and program stay valid for the caller. 0, or -errno with *why. */
 int program_execute(int record, const char *name, struct context *c, struct program *p, struct reason *why);
 
+/* start: lets a created container's init execute its program, then runs what start.plan says of that moment. 0, or -errno
+ * with *why; a container whose poststart hook refused is being killed then. */
+int program_start(int record, struct reason *why);
+
+/* Undoes the unfinished record at `path`, unless its maker lives or has committed it meanwhile. 0, also if it is gone; or
+ * -errno with a text in `why`. */
+int program_reclaim(const char *path, char *why, size_t size);
+
 /* What KILL_SCOPE sends. */
 struct kill_request {
     int signal;

@@ -74,7 +74,7 @@ def compile_create(job: Job) -> Plan:
 def _check(job: Job, *, terminal: bool) -> None:
     """What only shows when config, flags and host are seen together."""
     options, linux = job.options, job.spec.get("linux", {})
-    if terminal and options.is_detached and not options.console_socket:
+    if terminal and options.is_detached and not (options.console_socket or options.keeps_terminal):
         job.refuse(
             "open the terminal: cannot allocate tty if runc will detach without setting console socket",
             "process.terminal",

@@ -68,6 +68,7 @@ def prepare_exec(line: CommandLine, around: Surroundings) -> Plan:
     options.pid_file = around.absolute(line.text("pid-file"))
     options.pidfd_socket = around.absolute(line.text("pidfd-socket"))
     options.no_subreaper = line.flag("no-subreaper")
+    options.keeps_terminal = around.keeps_terminal
     options.listen_fds = listen_fds(around)
     options.preserve_fds = preserved_fds(line, around, options.listen_fds)
     job = Exec(record, spec, process, host=read_host(around.pid), options=options, line=line)
@@ -215,7 +216,7 @@ def compile_exec(job: Exec) -> Plan:
 
 
 def _check_terminal(options: Options, *, terminal: bool) -> None:
-    if terminal and options.is_detached and not options.console_socket:
+    if terminal and options.is_detached and not (options.console_socket or options.keeps_terminal):
         raise InvalidArgument(
             "exec: cannot allocate tty if runc will detach without setting console socket",
             hint="give --console-socket, or leave --detach out",

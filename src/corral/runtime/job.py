@@ -48,6 +48,7 @@ class Options:
         "is_create",
         "is_detached",
         "keep",
+        "keeps_terminal",
         "listen_fds",
         "no_new_keyring",
         "no_pivot",
@@ -62,6 +63,7 @@ class Options:
         self.is_create = is_create
         self.is_detached = is_create
         self.keep = False
+        self.keeps_terminal = False
         self.cgroup_layout = ""
         self.cgroup_writable = False
         self.console_socket = ""

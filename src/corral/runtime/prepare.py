@@ -36,12 +36,14 @@ FAIL_UNKNOWN_ANNOTATION = "run.oci.seccomp_fail_unknown_syscall"
 class Surroundings:
     """The caller's context, as its request tells: the resident planner has another one."""
 
-    __slots__ = ("cwd", "env", "open_fds", "pid")
+    __slots__ = ("cwd", "env", "keeps_terminal", "open_fds", "pid")
 
     def __init__(
         self, cwd: str, env: dict[str, str], open_fds: tuple[int, ...] = (), *, pid: int | str = "self"
     ) -> None:
         self.pid = pid
+        # The front stays, and has the terminal, although the command says create or --detach.
+        self.keeps_terminal = False
         self.cwd = cwd
         self.env = env
         self.open_fds = open_fds
@@ -204,6 +206,7 @@ def _options(line: CommandLine, around: Surroundings) -> Options:
     options = Options(is_create=line.command == "create")
     options.is_detached = options.is_create or line.flag("detach")
     options.keep = line.flag("keep")
+    options.keeps_terminal = around.keeps_terminal
     options.cgroup_layout = line.text("cgroup-layout")
     options.cgroup_writable = line.flag("cgroup-writable")
     options.console_socket = around.absolute(line.text("console-socket"))

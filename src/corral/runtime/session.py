@@ -11,7 +11,7 @@ import errno
 import posix
 
 from corral.cgroup.writes import judge_all
-from corral.errors import AlreadyExists, CorralError, Internal
+from corral.errors import AlreadyExists, CorralError, FailedPrecondition, Internal, Unavailable
 from corral.linux.sockets import recv_fds, send_fds
 from corral.oci.json import dumps
 from corral.runtime.options import parse
@@ -25,13 +25,17 @@ if TYPE_CHECKING:
     from corral.runtime.options import CommandLine
     from corral.runtime.plan import Plan
     from corral.runtime.prepare import Prepared
+    from corral.runtime.rootfs import RootfsPlan
 
 HEADER = struct.Struct("<IIiI")
 MESSAGE_MAX = HEADER.size + 65536
 
 REQUEST, CGROUP, READBACK, BORN, READY, FAILED, SCOPE = 32, 33, 34, 35, 36, 37, 38
+FRONT_WARNING, RESULT, RECLAIMED = 5, 39, 40
 PLAN, REFUSED, NOT_MINE, RECLAIM, TEXT, VERDICT, WARNING = 48, 49, 50, 51, 52, 53, 54
 
+# So many unfinished records of one name are undone before it is given up.
+_RECLAIMS = 3
 _FATES = ("unknown", "intended", "created", "joined", "absent")
 EXEC_ERROR = 255
 
@@ -40,9 +44,27 @@ class Session:
     """Feed it the front's messages with ``receive``; it answers on the same socket. ``is_over`` ends it.
 
     ``front``: the pid whose capabilities and cgroups count; a cold planner has its parent's, so its own do.
+
+    A monitor asks for nothing: whoever has one started ``begin``s, receives until it is over, and then finds ``pid``,
+    or a ``refusal``, and the ``warnings``.
     """
 
-    __slots__ = ("_fates", "_front", "_plan", "_prepared", "_readbacks", "_socket", "is_over")
+    __slots__ = (
+        "_around",
+        "_fates",
+        "_front",
+        "_layers",
+        "_line",
+        "_plan",
+        "_prepared",
+        "_readbacks",
+        "_reclaims",
+        "_socket",
+        "is_over",
+        "pid",
+        "refusal",
+        "warnings",
+    )
 
     def __init__(self, socket: Socket, front: int | str = "self") -> None:
         self._socket = socket
@@ -51,7 +73,39 @@ class Session:
         self._plan: Plan | None = None
         self._readbacks: dict[int, str | None] = {}
         self._fates: dict[int, tuple[str, int]] = {}
+        self._line: CommandLine | None = None
+        self._around = Surroundings("/", {})
+        self._layers: RootfsPlan | None = None
+        self._reclaims = 0
         self.is_over = False
+        self.pid = 0
+        self.refusal: CorralError | None = None
+        self.warnings: list[str] = []
+
+    def begin(self, argv: list[str], around: Surroundings, *, rootfs: RootfsPlan | None = None) -> None:
+        """Plan ``argv`` (create or exec, as for corral-runtime) for a monitor at the other end, and send it the plan.
+
+        ``rootfs``: the layers of the container's root; None: what stands at the config's root.path. The monitor keeps
+        the container's terminal. What forbids the container is in ``refusal`` then, and the session is over.
+        """
+        around.pid = self._front
+        around.keeps_terminal = True
+        self._around, self._layers = around, rootfs
+        try:
+            self._line = parse(argv)
+            self._answer_command(self._line, around)
+        except CorralError as exc:
+            self._end(exc)
+        except OSError:
+            self._end(_monitor_gone())
+        except BaseException:
+            self._end(None)
+            raise
+
+    def _end(self, refusal: CorralError | None) -> None:
+        """The first reason is the one that counts."""
+        self.refusal = self.refusal or refusal
+        self.is_over = True
 
     def receive(self) -> None:
         """Take one message (blocks until there is one) and answer it. A front that is gone ends the session."""
@@ -59,17 +113,20 @@ class Session:
         try:
             data, fds = recv_fds(self._socket, MESSAGE_MAX)
             if len(data) < HEADER.size:
-                self.is_over = True
+                self._lose_front()
                 return
             self._handle(HEADER.unpack_from(data), data[HEADER.size :], fds)
         except (BrokenPipeError, ConnectionResetError):
             # Nobody is left to answer. Whoever comes next finds the record stale, and undoes it.
-            self.is_over = True
+            self._lose_front()
         except Exception as exc:
             self._give_up(exc)
         finally:
             for fd in fds:
                 posix.close(fd)
+
+    def _lose_front(self) -> None:
+        self._end(_monitor_gone() if self._line is not None else None)
 
     def _handle(self, header: tuple[int, int, int, int], body: bytes, fds: list[int]) -> None:
         kind, step, error, value = header
@@ -87,6 +144,34 @@ class Session:
             self._judge()
         elif kind == FAILED:
             self._explain(step, abs(error), body)
+        elif kind == FRONT_WARNING:
+            self.warnings.append(body.decode("utf-8", "surrogateescape"))
+        elif kind == RESULT:
+            self._take_result(value, body)
+        elif kind == RECLAIMED and self._line is not None:
+            self._begin_again(error, body)
+
+    def _take_result(self, pid: int, body: bytes) -> None:
+        self.pid = pid
+        if pid:
+            self._end(None)
+            return
+        message, _, hint = body.decode("utf-8", "surrogateescape").partition("\0")
+        self._end(FailedPrecondition(message, hint=hint))
+
+    def _begin_again(self, error: int, body: bytes) -> None:
+        """The record that stood in the way is undone, or could not be."""
+        assert self._line is not None
+        self._reclaims += 1
+        if error or self._reclaims > _RECLAIMS:
+            name = self._line.container_id()
+            cause = body.decode("utf-8", "surrogateescape") or "its name is taken again and again"
+            self._end(FailedPrecondition(f"undo the unfinished container {name!r}: {cause}"))
+            return
+        try:
+            self._answer_command(self._line, self._around)
+        except CorralError as exc:
+            self._end(exc)
 
     def _send(self, kind: int, value: int = 0, body: bytes = b"", fds: tuple[int, ...] = ()) -> None:
         send_fds(self._socket, HEADER.pack(kind, 0, 0, value) + body, fds)
@@ -96,7 +181,9 @@ class Session:
         from corral.runtime.border import to_corral_error
 
         error = to_corral_error(exc, "judge the container")
-        self.is_over = True
+        self.refusal = self.refusal or error
+        # A monitor still says when it has undone what there was.
+        self.is_over = self._line is None
         try:
             self._send(VERDICT, 0, f"{error}\0{error.hint}".encode("utf-8", "surrogateescape"))
         except OSError:
@@ -140,7 +227,7 @@ class Session:
 
     def _create(self, line: CommandLine, around: Surroundings) -> None:
         try:
-            self._prepared = prepare(line, around)
+            self._prepared = prepare(line, around, self._layers)
         except AlreadyExists as exc:
             if not is_stale(f"{state_root(line, around)}/{line.container_id()}"):
                 raise
@@ -239,6 +326,10 @@ class Session:
                 text = sharpen(plan.steps[step], self._prepared.job.spec, error, detail)
         hint = find_hint(op, error) or find_hint_in(body)
         self._send(VERDICT, 0, f"{text}\0{hint}".encode("utf-8", "surrogateescape"))
+
+
+def _monitor_gone() -> CorralError:
+    return Unavailable("make the process: its monitor ended before it stood", hint="start it again")
 
 
 def seal(content: bytes) -> int:

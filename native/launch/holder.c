@@ -5,7 +5,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
-#include "front/front.h"
+#include "launch/launch.h"
 
 /* It stays until it is killed, by systemd's SIGTERM as well. */
 static _Noreturn void stay_for_ever(void) {
@@ -22,9 +22,8 @@ static _Noreturn void stay_for_ever(void) {
 
 /* holder [ID]: whoever started it holds the other end of its standard input, and writes one byte once it is to stay. The
  * end of the input without that ends it: then its place was never made. ID is for people who read a list of processes. */
-int cmd_holder(const struct invocation *inv) {
+int holder_main(void) {
     char byte;
-    (void)inv;
     reset_signals();
     ssize_t n;
     do

@@ -1,0 +1,232 @@
+/* Commands of the engine: `COMMAND _exited ID [EXEC]` after an end that nobody attended, `COMMAND _due ID` at a time that was
+ * asked for. What waits for its time is a file in RUN/due as well, so that the next keeper knows of it. */
+#include <stdio.h> /* renameat is declared nowhere else in musl */
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "executor/record.h"
+#include "keeper/keeper.h"
+
+extern char **environ;
+
+#define RUNNING_MAX 4
+#define TRIES 4
+#define WORDS_MAX 64
+#define COMMAND_MAX 8192
+
+int64_t boot_ms(void) {
+    struct timespec now;
+    (void)clock_gettime(CLOCK_BOOTTIME, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* ---- files ------------------------------------------------------------------------------------------------------------- */
+
+static int open_due(const struct keeper *k) {
+    if (mkdirat(k->run, "due", 0700) < 0 && errno != EEXIST)
+        return -errno;
+    return open_at(k->run, "due", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+}
+
+static int save(const struct keeper *k, const struct job *j) {
+    char text[32];
+    cleanup_fd int due = open_due(k);
+    size_t n = fmt(text, sizeof(text), "%lld", (long long)j->due);
+    return due < 0 ? due : write_file_at(due, j->id, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, text, n);
+}
+
+static void forget(const struct keeper *k, const struct job *j) {
+    if (strcmp(j->verb, "_due") != 0)
+        return;
+    cleanup_fd int due = open_due(k);
+    if (due >= 0)
+        (void)unlinkat(due, j->id, 0);
+}
+
+#define COMMAND_FILE "keeper.command"
+
+int command_set(struct keeper *k, const char *command) {
+    size_t len = strlen(command);
+    if (len == 0 || (k->command && strcmp(k->command, command) == 0))
+        return 0;
+    char *copy = len < COMMAND_MAX ? strdup(command) : NULL;
+    int r = copy ? write_file_at(k->run, ".command", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, copy, len) : -ENOMEM;
+    if (r >= 0)
+        r = sys_result(renameat(k->run, ".command", k->run, COMMAND_FILE));
+    if (r < 0) {
+        free(copy);
+        return r;
+    }
+    free(k->command);
+    k->command = copy;
+    return 0;
+}
+
+static void load_command(struct keeper *k) {
+    static char text[COMMAND_MAX];
+    if (read_file_at(k->run, COMMAND_FILE, text, sizeof(text)) > 0)
+        k->command = strdup(text);
+}
+
+/* ---- the list -------------------------------------------------------------------------------------------------------------- */
+
+static struct job *find(const struct keeper *k, const char *verb, const char *id, const char *exec) {
+    for (struct job *j = k->jobs; j; j = j->next)
+        if (!j->pid && strcmp(j->verb, verb) == 0 && strcmp(j->id, id) == 0 && strcmp(j->exec, exec) == 0)
+            return j;
+    return NULL;
+}
+
+static void drop(struct keeper *k, struct job *job) {
+    struct job **at = &k->jobs;
+    while (*at && *at != job)
+        at = &(*at)->next;
+    if (*at)
+        *at = job->next;
+    free(job->command);
+    free(job);
+}
+
+static struct job *add(struct keeper *k, const char *verb, const char *id, const char *exec, const char *command) {
+    struct job *j = find(k, verb, id, exec);
+    char *copy = command ? strdup(command) : NULL;
+    if (!j && (copy || !command) && (j = calloc(1, sizeof(*j)))) {
+        fmt(j->verb, sizeof(j->verb), "%s", verb);
+        fmt(j->id, sizeof(j->id), "%s", id);
+        fmt(j->exec, sizeof(j->exec), "%s", exec);
+        j->next = k->jobs;
+        k->jobs = j;
+    }
+    if (!j || (command && !copy)) {
+        free(copy);
+        return NULL;
+    }
+    free(j->command);
+    j->command = copy;
+    j->tries = 0;
+    return j;
+}
+
+int job_add(struct keeper *k, const char *verb, const char *id, const char *exec, const char *command, int64_t delay_ms) {
+    if (!record_id_is_valid(id) || (!command && !k->command))
+        return -EINVAL;
+    struct job *j = add(k, verb, id, exec, command);
+    if (!j)
+        return -ENOMEM;
+    j->due = boot_ms() + delay_ms;
+    return strcmp(verb, "_due") == 0 ? save(k, j) : 0;
+}
+
+static void load_one(struct keeper *k, int due, const char *id) {
+    char text[32];
+    uint64_t when;
+    bool valid = read_file_at(due, id, text, sizeof(text)) > 0 && parse_u64(text, &when);
+    struct job *j = valid ? add(k, "_due", id, "", NULL) : NULL;
+    if (j)
+        j->due = (int64_t)when;
+}
+
+void jobs_load(struct keeper *k) {
+    struct dirent *item;
+    load_command(k);
+    int due = open_due(k);
+    DIR *list = due < 0 ? NULL : fdopendir(due);
+    while (list && k->command && (item = readdir(list)))
+        if (record_id_is_valid(item->d_name))
+            load_one(k, due, item->d_name);
+    if (list)
+        closedir(list);
+    else
+        close_fd(&due);
+}
+
+/* ---- running ---------------------------------------------------------------------------------------------------------------- */
+
+static _Noreturn void become_command(const struct keeper *k, const struct job *j) {
+    char *argv[WORDS_MAX + 4], *at = j->command ? j->command : k->command;
+    int n = 0;
+    while (at && n < WORDS_MAX) {
+        argv[n++] = at;
+        at = strchr(at, '\x1f');
+        if (at)
+            *at++ = '\0';
+    }
+    argv[n++] = (char *)(uintptr_t)j->verb;
+    argv[n++] = (char *)(uintptr_t)j->id;
+    if (j->exec[0])
+        argv[n++] = (char *)(uintptr_t)j->exec;
+    argv[n] = NULL;
+    (void)setsid();
+    if (k->log >= 0)
+        (void)dup2(k->log, 2);
+    execve(argv[0], argv, environ);
+    say(2, "run '%s': %s\n", argv[0], error_text(errno));
+    _exit(127);
+}
+
+static void launch(struct keeper *k, struct job *j) {
+    pid_t pid = keeper_fork();
+    if (pid == 0)
+        become_command(k, j);
+    if (pid < 0) {
+        j->due = boot_ms() + 1000;
+        return;
+    }
+    j->pid = pid;
+    j->tries++;
+}
+
+static unsigned running(const struct keeper *k) {
+    unsigned n = 0;
+    for (const struct job *j = k->jobs; j; j = j->next)
+        n += j->pid > 0;
+    return n;
+}
+
+bool jobs_running(const struct keeper *k) {
+    for (const struct job *j = k->jobs; j; j = j->next)
+        if (j->pid > 0 || strcmp(j->verb, "_due") != 0)
+            return true;
+    return false;
+}
+
+int jobs_run(struct keeper *k) {
+    int64_t now = boot_ms(), next = -1;
+    unsigned n = running(k);
+    for (struct job *j = k->jobs; j; j = j->next) {
+        if (j->pid)
+            continue;
+        if (j->due <= now && n < RUNNING_MAX) {
+            launch(k, j);
+            n++;
+        }
+        int64_t wait = j->pid ? -1 : j->due > now ? j->due - now : n < RUNNING_MAX ? 0 : -1;
+        if (wait >= 0 && (next < 0 || wait < next))
+            next = wait;
+    }
+    return next > 3600000 ? 3600000 : (int)next;
+}
+
+bool job_child_ended(struct keeper *k, pid_t pid, int status) {
+    struct job *j = k->jobs;
+    while (j && j->pid != pid)
+        j = j->next;
+    if (!j)
+        return false;
+    j->pid = 0;
+    if (status == 0 || j->tries >= TRIES) {
+        /* A later one of the same name has its own file by now. */
+        bool again = false;
+        for (const struct job *other = k->jobs; other; other = other->next)
+            again = again || (other != j && strcmp(other->verb, j->verb) == 0 && strcmp(other->id, j->id) == 0);
+        if (!again)
+            forget(k, j);
+        drop(k, j);
+    } else {
+        j->due = boot_ms() + (1000ll << (2 * (j->tries - 1)));
+    }
+    return true;
+}

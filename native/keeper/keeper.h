@@ -1,0 +1,94 @@
+/* The keeper of one run directory: what its files share. */
+#ifndef CORRAL_KEEPER_H
+#define CORRAL_KEEPER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "supervise/ending.h"
+#include "supervise/protocol.h"
+#include "supervise/spec.h"
+
+#define ENTRIES 4096
+#define CONNECTIONS 64
+#define DEATHS 3
+
+/* One monitor, and what it left to us. */
+struct entry {
+    bool used;
+    char *run;              /* its run directory: the key */
+    char id[256], exec[256];
+    pid_t monitor;          /* 0 = none now */
+    bool is_child;
+    int conn;               /* -1 = none */
+    int held[HELD_COUNT];
+    pid_t init;
+    bool reaped;            /* by us, */
+    int status;             /* like this */
+    bool notified;          /* the engine's command was told of the end */
+    int64_t died[DEATHS];   /* the last deaths of its monitors */
+    int64_t retry;          /* when to start another; 0 = nothing to do */
+};
+
+/* A command of the engine, to be run: at once (_exited), or at its time (_due). */
+struct job {
+    struct job *next;
+    char verb[16], id[256], exec[256];
+    char *command;          /* NULL: keeper.command of the run directory */
+    int64_t due;            /* ms of CLOCK_BOOTTIME */
+    unsigned tries;
+    pid_t pid;              /* it runs */
+};
+
+struct keeper {
+    const char *run_path;
+    char *command;          /* of the last spec: the same as the file keeper.command */
+    int run, lock, listener, signals, monitor_program, log;
+    struct entry *entry[ENTRIES];
+    unsigned n_entries;
+    int conn[CONNECTIONS];  /* of engines, and of monitors that have not said who they are; -1 = free */
+    struct job *jobs;
+    int64_t idle_since;
+    bool over;
+};
+
+/* ---- entries.c ------------------------------------------------------------------------------------------------------- */
+/* A new entry, or NULL: no memory, or too many. */
+struct entry *entry_add(struct keeper *k, const char *run, const char *id, const char *exec);
+struct entry *entry_find(struct keeper *k, const char *run);
+void entry_remove(struct keeper *k, struct entry *e);
+/* Starts a monitor; planner -1 = it adopts, and gets what is held. 0 or -errno. */
+int entry_start(struct keeper *k, struct entry *e, int planner);
+/* The packets of its monitor. */
+void entry_serve(struct keeper *k, struct entry *e);
+/* A child has ended. True if it was of this entry. */
+bool entry_child_ended(struct keeper *k, struct entry *e, pid_t pid, int status);
+/* Its monitor is no child of ours, and its connection is gone. */
+void entry_lost(struct keeper *k, struct entry *e);
+/* What is due: another monitor after a pause, or the end of an init that has none. */
+void entry_tick(struct keeper *k, struct entry *e);
+/* Looks for containers whose monitor and keeper both died. */
+void entries_scan(struct keeper *k);
+
+/* ---- jobs.c ---------------------------------------------------------------------------------------------------------- */
+int64_t boot_ms(void);
+/* Queues a command; one of the same verb, id and exec is replaced, unless it runs. 0 or -errno. */
+int job_add(struct keeper *k, const char *verb, const char *id, const char *exec, const char *command, int64_t delay_ms);
+void jobs_load(struct keeper *k);
+/* The engine's command from now on, also for the next keeper. */
+int command_set(struct keeper *k, const char *command);
+/* Starts what is due, as long as not too many run. Returns when to look again, in ms from now; -1 = never. */
+int jobs_run(struct keeper *k);
+bool job_child_ended(struct keeper *k, pid_t pid, int status);
+bool jobs_running(const struct keeper *k);
+
+/* ---- serve.c ---------------------------------------------------------------------------------------------------------- */
+void keeper_accept(struct keeper *k);
+void connection_serve(struct keeper *k, int *conn);
+
+/* ---- main.c ------------------------------------------------------------------------------------------------------------- */
+/* A child with default signals and limits; 0 in the child. */
+pid_t keeper_fork(void);
+
+#endif

@@ -1,0 +1,230 @@
+/* corral-keeper: parent and second holder of the monitors of one run directory.
+ *
+ *     corral-keeper RUN [--cgroup DIR]...
+ *
+ * Goes to the background once it listens on RUN/keeper.sock; exits 0 at once if another one does. --cgroup: a cgroup that it
+ * moves to. It ends by itself when it has had nothing to do for a while. */
+#include <limits.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+
+#include "keeper/keeper.h"
+#include "launch/launch.h"
+
+#define IDLE_MS 5000
+#define LOG_MAX 1048576
+
+static struct keeper keeper;
+static struct rlimit files;
+
+pid_t keeper_fork(void) {
+    pid_t pid = sys_fork(0);
+    if (pid == 0) {
+        reset_signals();
+        (void)setrlimit(RLIMIT_NOFILE, &files);
+    }
+    return pid;
+}
+
+/* ---- beginning ------------------------------------------------------------------------------------------------------------ */
+
+static int fail(const char *what, const char *path, int error) {
+    say(2, "%s '%s': %s\n", what, path, error_text(error));
+    return 1;
+}
+
+static int join_cgroup(const char *path) {
+    char file[PATH_MAX];
+    fmt(file, sizeof(file), "%s/cgroup.procs", path);
+    return write_file_at(AT_FDCWD, file, O_WRONLY, "0", 1);
+}
+
+/* The program beside this one, as a copy that no container can write to. */
+static int open_monitor(const struct keeper *k) {
+    char path[PATH_MAX];
+    const char *self = self_path(), *slash = strrchr(self, '/');
+    fmt(path, sizeof(path), "%.*s/corral-monitor", slash ? (int)(slash - self) : 0, self);
+    cleanup_fd int own = open_at(AT_FDCWD, path, O_RDONLY, 0);
+    int r = own;
+    for (unsigned way = 0; own >= 0 && way < COPY_WAYS; way++) {
+        r = private_copy(own, path, k->run_path, way);
+        if (r >= 0)
+            break;
+    }
+    return r;
+}
+
+/* 1 = another keeper has it. */
+static int take_lock(struct keeper *k) {
+    char text[16];
+    k->lock = open_at(k->run, "keeper.lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+    if (k->lock < 0)
+        return k->lock;
+    if (flock(k->lock, LOCK_EX | LOCK_NB) < 0)
+        return errno == EWOULDBLOCK ? 1 : -errno;
+    (void)!ftruncate(k->lock, 0);
+    (void)text;
+    return 0;
+}
+
+static void write_pid(const struct keeper *k) {
+    char text[16];
+    size_t n = fmt(text, sizeof(text), "%d\n", sys_getpid());
+    (void)!pwrite(k->lock, text, n, 0);
+}
+
+static int open_all(struct keeper *k) {
+    struct stat st;
+    k->run = open_at(AT_FDCWD, k->run_path, O_RDONLY | O_DIRECTORY, 0);
+    if (k->run < 0)
+        return fail("open", k->run_path, k->run);
+    if (fstat(k->run, &st) < 0 || st.st_uid != geteuid() || st.st_mode & (S_IWGRP | S_IWOTH))
+        return fail("use", k->run_path, -EPERM);
+    int r = take_lock(k);
+    if (r != 0)
+        return r < 0 ? fail("lock", "keeper.lock", r) : -1;
+    k->monitor_program = open_monitor(k);
+    if (k->monitor_program < 0)
+        return fail("open corral-monitor beside", self_path(), k->monitor_program);
+    k->log = open_at(k->run, "keeper.log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600);
+    if (k->log >= 0 && fstat(k->log, &st) == 0 && st.st_size > LOG_MAX)
+        (void)!ftruncate(k->log, 0);
+    k->listener = listen_at(k->run, "keeper.sock", 128);
+    return k->listener < 0 ? fail("listen in", k->run_path, k->listener) : 0;
+}
+
+static void prepare_process(struct keeper *k) {
+    sigset_t set;
+    struct rlimit most;
+    int null = open_at(AT_FDCWD, "/dev/null", O_RDWR, 0);
+    for (int fd = 0; null >= 0 && fd < 3; fd++)
+        (void)dup2(null, fd);
+    if (null > 2)
+        close(null);
+    (void)setsid();
+    (void)umask(022);
+    (void)!chdir("/");
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGCHLD, SIG_DFL);
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    (void)sigprocmask(SIG_SETMASK, &set, NULL);
+    k->signals = sys_result(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        most = (struct rlimit){files.rlim_max, files.rlim_max};
+        (void)setrlimit(RLIMIT_NOFILE, &most);
+    }
+    for (int i = 0; i < CONNECTIONS; i++)
+        k->conn[i] = -1;
+}
+
+/* ---- the loop --------------------------------------------------------------------------------------------------------------- */
+
+static void reap(struct keeper *k) {
+    struct signalfd_siginfo info;
+    int status;
+    pid_t pid;
+    while (read(k->signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
+        ;
+    while ((pid = waitpid(-1, &status, WNOHANG | __WALL)) > 0) {
+        bool known = job_child_ended(k, pid, status);
+        for (unsigned i = 0; i < k->n_entries && !known; i++)
+            known = entry_child_ended(k, k->entry[i], pid, status);
+    }
+}
+
+static struct pollfd waits[ENTRIES * 2 + CONNECTIONS + 2];
+
+static nfds_t collect(const struct keeper *k) {
+    nfds_t n = 0;
+    waits[n++] = (struct pollfd){.fd = k->signals, .events = POLLIN};
+    waits[n++] = (struct pollfd){.fd = k->listener, .events = POLLIN};
+    for (int i = 0; i < CONNECTIONS; i++)
+        if (k->conn[i] >= 0)
+            waits[n++] = (struct pollfd){.fd = k->conn[i], .events = POLLIN};
+    for (unsigned i = 0; i < k->n_entries; i++) {
+        const struct entry *e = k->entry[i];
+        if (e->conn >= 0)
+            waits[n++] = (struct pollfd){.fd = e->conn, .events = POLLIN};
+        if (!e->monitor && !e->reaped && e->held[HELD_INIT] >= 0)
+            waits[n++] = (struct pollfd){.fd = e->held[HELD_INIT], .events = POLLIN};
+    }
+    return n;
+}
+
+static bool is_idle(const struct keeper *k) {
+    for (int i = 0; i < CONNECTIONS; i++)
+        if (k->conn[i] >= 0)
+            return false;
+    return k->n_entries == 0 && !k->jobs;
+}
+
+static int timeout(struct keeper *k) {
+    int ms = jobs_run(k);
+    for (unsigned i = 0; i < k->n_entries; i++)
+        if (k->entry[i]->retry && (ms < 0 || ms > 1000))
+            ms = 1000;
+    if (!is_idle(k)) {
+        k->idle_since = 0;
+        return ms;
+    }
+    if (!k->idle_since)
+        k->idle_since = now_ms();
+    if (now_ms() - k->idle_since >= IDLE_MS)
+        k->over = true;
+    return IDLE_MS;
+}
+
+static void serve(struct keeper *k) {
+    keeper_accept(k);
+    for (int i = 0; i < CONNECTIONS; i++)
+        if (k->conn[i] >= 0)
+            connection_serve(k, &k->conn[i]);
+    /* Backwards, and checked: an entry that is removed is replaced by the last. */
+    for (unsigned i = k->n_entries; i-- > 0;) {
+        struct entry *e = k->entry[i];
+        entry_serve(k, e);
+        if (i < k->n_entries && k->entry[i] == e)
+            entry_tick(k, e);
+    }
+    reap(k);
+}
+
+int main(int argc, char **argv) {
+    struct keeper *k = &keeper;
+    if (argc < 2 || argv[1][0] != '/') {
+        say(2, "usage: corral-keeper RUN [--cgroup DIR]...\n");
+        return 2;
+    }
+    k->run_path = argv[1];
+    find_self();
+    for (int i = 2; i + 1 < argc; i += 2) {
+        int r = strcmp(argv[i], "--cgroup") == 0 ? join_cgroup(argv[i + 1]) : -EINVAL;
+        if (r < 0)
+            return fail("join the cgroup", argv[i + 1], r);
+    }
+    int r = open_all(k);
+    if (r != 0)
+        return r < 0 ? 0 : r;
+    pid_t pid = sys_fork(0);
+    if (pid != 0)
+        return pid < 0 ? fail("go to the background", k->run_path, pid) : 0;
+    prepare_process(k);
+    write_pid(k);
+    jobs_load(k);
+    entries_scan(k);
+    while (!k->over) {
+        nfds_t n = collect(k);
+        (void)poll(waits, n, timeout(k));
+        serve(k);
+    }
+    (void)unlinkat(k->run, "keeper.sock", 0);
+    return 0;
+}
