@@ -111,6 +111,16 @@ def openat2(dir_fd: int, path: str, flags: int, mode: int, resolve: int) -> int:
     return _syscall(_SYS_OPENAT2, arguments, path)
 
 
+def syncfs(fd: int) -> None:
+    """Bring everything of the file system that holds ``fd`` to its disk; blocks. Raises: OSError (EIO, ENOSPC)."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syncfs(ctypes.c_int(fd)) < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
 def sealed_memfd(name: str, data: bytes) -> int:
     """A memory file with ``data`` that nobody can change any more, positioned at 0; the descriptor is the caller's.
 

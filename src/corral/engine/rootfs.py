@@ -1,0 +1,164 @@
+"""What a container's root is made of: layers of its image, of the host or of a directory, under its own upper one.
+
+See docs/design/rootfs.md. Nothing is mounted here: the plan that ``describe`` gives is executed in the container's own
+mount namespace.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from corral.engine.places import is_rootless
+from corral.errors import InvalidArgument
+from corral.linux import paths
+from corral.runtime.rootfs import RootfsPlan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from corral.engine.places import Places
+    from corral.image.snapshots import LayerStore
+
+__all__ = ["collect_layers", "describe", "image_layers", "layer_store", "mount_images", "prepare_writable"]
+
+Extent = tuple[int, int, int]
+
+
+def layer_store(places: Places) -> LayerStore:
+    """The store's layers, with the kind of marks that its containers' mounts know."""
+    from corral.image.snapshots import LayerStore
+
+    return LayerStore(places.layers, marks="user" if is_rootless() else "trusted")
+
+
+def image_layers(
+    places: Places,
+    image_id: str,
+    chains: Sequence[str],
+    *,
+    on_done: Callable[[str], None] | None = None,
+    check: Callable[[], None] | None = None,
+) -> list[str]:
+    """The directories of an image's layers, top first; missing ones are unpacked. The caller has a lease on it.
+
+    ``chains``: chain ids, top first. ``on_done`` and ``check``: see ``LayerStore.ensure``. Raises: CorralError.
+    """
+    store = layer_store(places)
+    found = store.find(chains) if chains else []
+    if found is None:
+        found = _unpack(places, store, image_id, on_done=on_done, check=check)
+    if not found:
+        return [_empty_layer(places)]
+    return found
+
+
+def _unpack(
+    places: Places,
+    store: LayerStore,
+    image_id: str,
+    *,
+    on_done: Callable[[str], None] | None,
+    check: Callable[[], None] | None,
+) -> list[str]:
+    from corral.image.store import ImageStore
+
+    images = ImageStore(places.images)
+    return store.ensure(images.by_id(image_id).layers, images.open_layer, on_done=on_done, check=check)
+
+
+def _empty_layer(places: Places) -> str:
+    """What is below a container whose image has no layers at all."""
+    path = f"{places.layers}/.empty"
+    paths.make_directories(path, 0o755)
+    return path
+
+
+def describe(definition: dict[str, Any], layers: Sequence[str], places: Places) -> RootfsPlan:
+    """The container's root, made of ``layers`` (directories, top first), for ``Session.begin``.
+
+    Makes the writable directory if it is not there. Raises: InvalidArgument for a path that cannot be a layer.
+    """
+    container = places.container(definition["id"])
+    for path in layers:
+        if not path.startswith("/"):
+            raise InvalidArgument(f"use the layer {path!r}: not an absolute path")
+    uid_map, gid_map = _maps(definition, places)
+    is_mapped = bool(uid_map) and not is_rootless()
+    if is_mapped:
+        prepare_writable(container, layers[0], uid_map, gid_map)
+    else:
+        prepare_writable(container, layers[0])
+    return RootfsPlan(tuple(layers), container, is_mapped=is_mapped, is_volatile=bool(definition.get("auto_remove")))
+
+
+def prepare_writable(
+    directory: str, top_layer: str, uid_map: Sequence[Extent] = (), gid_map: Sequence[Extent] = ()
+) -> None:
+    """Make ``upper`` and ``work`` in ``directory``. Idempotent.
+
+    The upper directory is the container's / itself, so it looks like the topmost layer's, with the owner that the maps
+    (inside, outside, size) give it.
+    """
+    upper = f"{directory}/upper"
+    if paths.isdir(upper) and paths.isdir(f"{directory}/work"):
+        return
+    status = posix.stat(top_layer)
+    paths.make_directories(f"{directory}/work", 0o700)
+    new = f"{directory}/.new-upper"
+    paths.make_directories(new, 0o700)
+    if posix.geteuid() == 0:
+        posix.chown(new, _outside(status.st_uid, uid_map), _outside(status.st_gid, gid_map))
+    posix.chmod(new, status.st_mode & 0o7777)
+    if not paths.isdir(upper):
+        posix.rename(new, upper)
+
+
+def _outside(inside: int, extents: Sequence[Extent]) -> int:
+    """The id on this host of ``inside``; that of the namespace's root for one that it lacks."""
+    if not extents:
+        return inside
+    for first, outside, size in extents:
+        if first <= inside < first + size:
+            return outside + inside - first
+    return _outside(0, extents) if inside else extents[0][1]
+
+
+def _maps(definition: dict[str, Any], places: Places) -> tuple[list[Extent], list[Extent]]:
+    """The id maps of the container's user namespace, or of the container that it shares one with; none without."""
+    modes = definition.get("namespaces", {})
+    user = modes.get("user", "")
+    if user.startswith("container:"):
+        from corral.engine.ledger import read_definition
+
+        modes = read_definition(places, user.removeprefix("container:")).get("namespaces", {})
+    return [tuple(item) for item in modes.get("uid_map", [])], [tuple(item) for item in modes.get("gid_map", [])]
+
+
+def mount_images(places: Places, definition: dict[str, Any]) -> dict[str, str]:
+    """The directory that holds the merged tree of each image that the container mounts, by the image's id."""
+    from corral.image.store import ImageStore
+
+    images = ImageStore(places.images)
+    found = {}
+    for mount in definition.get("mounts", []):
+        if mount["type"] != "image" or mount["source"] in found:
+            continue
+        image = images.resolve(mount["source"])
+        chains = [layer.chain_id for layer in reversed(image.layers)]
+        layers = image_layers(places, image.id, chains)
+        if len(layers) == 1:
+            found[mount["source"]] = layers[0]
+        else:
+            from corral.image.merging import merged_tree
+
+            found[mount["source"]] = merged_tree(places.layers, image.top_chain_id, layers)
+    return found
+
+
+def collect_layers(places: Places) -> int:
+    """Remove the layers that no image and no container needs; the bytes that this freed."""
+    from corral.image.store import ImageStore
+
+    return layer_store(places).gc(ImageStore(places.images).chains_in_use)
