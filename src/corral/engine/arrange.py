@@ -1,0 +1,157 @@
+"""What one run needs of this host, gathered before its config.json is compiled: layers, ids, namespaces, files."""
+
+from __future__ import annotations
+
+import posix
+
+from corral.engine import exits, files, host_facts, hostfiles, ledger
+from corral.engine.accounts import resolve_account
+from corral.engine.parents import default_parent
+from corral.engine.places import is_rootless
+from corral.engine.programs import find_program
+from corral.errors import FailedPrecondition, NotFound
+from corral.linux import paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from corral.engine.definition import Definition, ImageConfig, SpecPlace
+    from corral.engine.places import Places
+
+__all__ = ["Arrangement", "arrange", "cgroup_path_of", "read_image"]
+
+_NS_FILES = {"pid": "pid", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup", "user": "user", "network": "net"}
+
+
+class Arrangement:
+    """``image``: the image's config, {} for none. ``layers``: directories of the root, top first, without the upper."""
+
+    __slots__ = ("image", "layers", "place")
+
+    def __init__(self, image: ImageConfig, layers: list[str], place: SpecPlace) -> None:
+        self.image = image
+        self.layers = layers
+        self.place = place
+
+
+def arrange(places: Places, definition: dict[str, Any]) -> Arrangement:
+    """Gather; makes files in the container's directory and unpacks layers that are missing, nothing else.
+
+    Raises: NotFound, FailedPrecondition, InvalidArgument.
+    """
+    container_id = definition["id"]
+    image = read_image(places, container_id)
+    layers = _layers(places, definition, image)
+    config: ImageConfig = image.get("config", {})
+    process = definition["process"]
+    user = process.get("user") or config.get("user", "")
+    upper = f"{places.container(container_id)}/upper"
+    seen = [upper, *layers] if paths.isdir(upper) else layers
+    place: SpecPlace = {
+        "rootfs": f"{places.container_run(container_id)}/rootfs",
+        "cgroups_path": cgroup_path_of(places, definition),
+        "account": resolve_account(seen, user, process.get("groups", [])),
+        "machine": posix.uname().machine,
+        "capabilities": host_facts.bounding_set(),
+        "files": hostfiles.prepare_files(places, definition),
+        "namespaces": _joined(places, definition),
+        "devices": host_facts.find_devices(_typed(definition)),
+        "is_rootless": is_rootless(),
+        "nofile_hard": host_facts.nofile_hard(),
+        "can_limit_swap": host_facts.can_limit_swap(),
+    }
+    if definition["root"].get("is_direct"):
+        place["rootfs"] = definition["root"]["path"]
+    _add_mount_sources(places, definition, place)
+    if process.get("init"):
+        place["init"] = find_program("corral-init")
+    profile = definition.get("security", {}).get("seccomp", "")
+    if profile and profile != "unconfined":
+        from corral.engine.spec import bounding_set
+
+        held = bounding_set(_typed(definition), place)
+        place["seccomp"] = host_facts.read_profile(profile, held, place["machine"])
+    return Arrangement(config, layers, place)
+
+
+def _typed(definition: dict[str, Any]) -> Definition:
+    return definition  # type: ignore[return-value]  # what a file holds has been checked when it was written
+
+
+def read_image(places: Places, container_id: str) -> dict[str, Any]:
+    """What the image gave at create (``images.lease_image``); {} for a root that is no image."""
+    return files.read_object_or_none(f"{places.container(container_id)}/image.json") or {}
+
+
+def cgroup_path_of(places: Places, definition: dict[str, Any]) -> str:
+    """``linux.cgroupsPath``: the store's parent, or the one that was asked for, and the id in it; "" for no group."""
+    if definition.get("cgroup_manager") == "disabled":
+        return ""
+    parent: str = definition.get("cgroup_parent", "")
+    if definition.get("cgroup_manager") == "systemd" or parent.endswith(".slice"):
+        return f"{parent.rpartition('/')[2]}:corral:{definition['id']}"
+    return f"/{(parent or default_parent(places)).strip('/')}/{definition['id']}"
+
+
+def _layers(places: Places, definition: dict[str, Any], image: dict[str, Any]) -> list[str]:
+    root = definition["root"]
+    if root["kind"] == "host":
+        return ["/"]
+    if root["kind"] == "rootfs":
+        if not paths.isdir(root["path"]):
+            raise NotFound(f"use the root filesystem {root['path']!r}: no such directory")
+        return [root["path"]]
+    from corral.engine.rootfs import image_layers
+
+    found: list[str] = image_layers(places, root["image_id"], image.get("chains", []))
+    return found
+
+
+def _joined(places: Places, definition: dict[str, Any]) -> dict[str, str]:
+    """Namespaces of others that it shares: kind -> path. Raises: FailedPrecondition when the other does not run."""
+    wanted: dict[str, str] = {}
+    for kind, mode in definition.get("namespaces", {}).items():
+        if isinstance(mode, str) and mode.startswith("container:"):
+            wanted[kind] = mode.removeprefix("container:")
+        elif mode == "pod":
+            wanted[kind] = _infra_of(places, definition)
+    network = definition["network"]
+    if network["mode"] == "container":
+        wanted["network"] = network["container"]
+    elif network["mode"] == "pod":
+        wanted["network"] = _infra_of(places, definition)
+    return {kind: _namespace_path(places, other, kind) for kind, other in wanted.items()}
+
+
+def _infra_of(places: Places, definition: dict[str, Any]) -> str:
+    from corral.engine.podfiles import read_pod
+
+    infra: str = read_pod(places, definition.get("pod", ""))["infra"]
+    return infra
+
+
+def _namespace_path(places: Places, other: str, kind: str) -> str:
+    record = exits.runtime_record_or_none(places, other)
+    if record is None or not record.pid:
+        name = ledger.read_definition(places, other).get("name", other)
+        raise FailedPrecondition(
+            f"share the {kind} namespace of container {name!r}: it is not running",
+            hint=f"start it: corral start {name}",
+        )
+    return f"/proc/{record.pid}/ns/{_NS_FILES[kind]}"
+
+
+def _add_mount_sources(places: Places, definition: dict[str, Any], place: SpecPlace) -> None:
+    mounts = definition.get("mounts", [])
+    if any(item.get("type") == "volume" for item in mounts):
+        from corral.engine.volumes import volume_directories
+
+        place["volumes"] = volume_directories(places, definition)
+    if any(item.get("type") == "image" for item in mounts):
+        from corral.engine.rootfs import mount_images
+
+        place["images"] = mount_images(places, definition)
+    ipc = definition.get("namespaces", {}).get("ipc", "")
+    if ipc == "pod":
+        place["shm"] = f"{places.pod(definition['pod'])}/shm"

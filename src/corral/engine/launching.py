@@ -1,0 +1,129 @@
+"""Processes of containers: monitors are asked for, plans made for them, and the processes let go.
+
+The engine is the planner here: it serves the conversation that a front would have with one (docs/design/plan.md), over
+a socket of which the keeper gives the other end to the monitor.
+"""
+
+from __future__ import annotations
+
+from corral.cgroup.layout import read_layout
+from corral.engine import oom
+from corral.engine.keeper import Keeper, Monitor
+from corral.engine.parents import supervisor_groups
+from corral.engine.programs import exit_command
+from corral.engine.spec import runtime_flags
+from corral.errors import Unavailable
+from corral.linux.sockets import seqpacket_pair
+from corral.runtime.prepare import Surroundings
+from corral.runtime.session import Session
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from corral.engine.arrange import Arrangement
+    from corral.engine.places import Places
+    from corral.engine.status import Facts
+    from corral.runtime.rootfs import RootfsPlan
+
+__all__ = ["converse", "create_process", "monitor_spec", "release"]
+
+_DRIVERS = {"k8s-file": "cri", "json-file": "json", "none": "none"}
+LOG_MAX_BYTES = 16 << 20
+LOG_FILES = 3
+
+
+def create_process(facts: Facts, arrangement: Arrangement, run: int) -> int:
+    """Have a monitor make the container's init, which then waits; returns the monitor's pid.
+
+    Raises: CorralError with what the plan or the kernel refused; nothing is left then but an empty run directory.
+    """
+    places, container_id = facts.places, facts.container_id
+    words = ["--root", places.runtime_root]
+    if not _is_systemd(facts):
+        words.append("--cgroup-manager=cgroupfs")
+    words += ["create", *runtime_flags(facts.definition), "--bundle", places.bundle(container_id), container_id]  # type: ignore[arg-type]
+    return converse(places, monitor_spec(facts, run, arrangement), words, _root_plan(facts, arrangement))
+
+
+def _is_systemd(facts: Facts) -> bool:
+    parent: str = facts.definition.get("cgroup_parent", "")
+    return facts.definition.get("cgroup_manager") == "systemd" or parent.endswith(".slice")
+
+
+def _root_plan(facts: Facts, arrangement: Arrangement) -> RootfsPlan | None:
+    if facts.definition["root"].get("is_direct"):
+        return None
+    from corral.engine.rootfs import describe
+
+    plan: RootfsPlan = describe(facts.definition, arrangement.layers, facts.places)
+    return plan
+
+
+def converse(places: Places, spec: dict[str, str], words: list[str], rootfs: RootfsPlan | None) -> int:
+    """Spawn a monitor and be its planner until its process exists, or the reason why not is known."""
+    ours, theirs = seqpacket_pair()
+    try:
+        with Keeper.open(places, cgroups=supervisor_groups(places)) as keeper:
+            try:
+                pid = keeper.spawn(spec, theirs.fileno())
+            finally:
+                theirs.close()
+        session = Session(ours, pid)
+        session.begin(words, Surroundings("/", {}), rootfs=rootfs)
+        while not session.is_over:
+            session.receive()
+        if session.refusal is not None:
+            raise session.refusal
+    finally:
+        ours.close()
+    return pid
+
+
+def release(run_directory: str, before_release: Callable[[Monitor], None] | None) -> None:
+    """Let the process that waits go. Raises: CorralError with the words of who would not start it."""
+    try:
+        monitor = Monitor.connect(run_directory)
+    except OSError as exc:
+        raise Unavailable(
+            f"start what waits in {run_directory}: its monitor does not answer", hint="start the container again"
+        ) from exc
+    with monitor:
+        if before_release is not None:
+            before_release(monitor)
+        monitor.start()
+
+
+def monitor_spec(facts: Facts, run: int, arrangement: Arrangement) -> dict[str, str]:
+    """What the monitor of a run has to know."""
+    places, definition = facts.places, facts.definition
+    process, log = definition["process"], definition.get("log", {})
+    spec = {
+        "id": facts.container_id,
+        "dir": places.container(facts.container_id),
+        "run": places.container_run(facts.container_id),
+        "runtime_root": places.runtime_root,
+        "command": "\x1f".join(exit_command(places)),
+        "runs": str(run),
+        "terminal": "1" if process.get("terminal") else "0",
+        "stdin": "1" if process.get("stdin") else "0",
+        "log": _DRIVERS[log.get("driver", "k8s-file")],
+        "log_max_bytes": str(log.get("max_bytes", LOG_MAX_BYTES)),
+        "log_files": str(log.get("files", LOG_FILES)),
+    }
+    counters = _counters(arrangement.place["cgroups_path"])
+    if counters:
+        # One key a file: the items of a spec are separated by NULs.
+        spec["oom"] = "\0oom=".join(counters)
+    return spec
+
+
+def _counters(cgroups_path: str) -> list[str]:
+    """Files of the group that will be made; one made by systemd is found by its unit and not known yet."""
+    if not cgroups_path.startswith("/"):
+        return []
+    layout = read_layout()
+    hierarchy = layout.hierarchy_for("memory")
+    if hierarchy is None:
+        return []
+    return oom.counter_files(hierarchy.version, hierarchy.mount_point, cgroups_path)

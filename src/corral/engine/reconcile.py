@@ -1,0 +1,243 @@
+"""Bringing a store into line with the kernel: what crashes left behind is finished, undone or taken away.
+
+Every engine start, ``corral serve`` (all the time) and ``corral gc`` do this. It changes nothing that a living process
+is at work on, and no state depends on it having run: it only makes the waiting shorter.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from corral.engine import files, journal, leases, ledger, names, restart, status
+from corral.engine.failpoints import failpoint
+from corral.engine.locks import FileLock
+from corral.engine.removal import remove_container, remove_dead
+from corral.engine.settle import settle, tell_due
+from corral.engine.starting import start_container, undo_start
+from corral.engine.stopping import finish_stop
+from corral.engine.teardown import delete_record, tear_down
+from corral.engine.verbs.exited import due, is_restart_due
+from corral.engine.verbs.restart import finish_restart
+from corral.errors import CorralError, NotFound
+from corral.runtime.record import is_locked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from corral.engine.places import Places
+    from corral.engine.status import Facts
+
+    Report = list[dict[str, str]]
+
+__all__ = ["reconcile"]
+
+
+def reconcile(places: Places, *, starts: bool = False) -> Report:
+    """Go through everything once; returns what was done: ``what``, ``id`` and, if it could not be done, ``why``.
+
+    ``starts``: also start what the restart policies want running after the host was restarted.
+    """
+    places.prepare()
+    report: Report = []
+    for container_id in names.list_ids(places):
+        _container(places, container_id, report, starts=starts)
+    failpoint("reconcile.containers")
+    _half_made(places, report)
+    _void_names(places, report)
+    _orphans(places, report)
+    _images(places, report)
+    return report
+
+
+def _do(report: Report, what: str, subject: str, action: Callable[[], object]) -> None:
+    """Do one thing and put it down; one that does not work does not keep the rest from being done."""
+    try:
+        if action() is False:
+            return
+    except NotFound:
+        return
+    except (CorralError, OSError) as exc:
+        report.append({"what": what, "id": subject, "why": str(exc)})
+    else:
+        report.append({"what": what, "id": subject})
+
+
+def _container(places: Places, container_id: str, report: Report, *, starts: bool) -> None:
+    try:
+        facts = status.look(places, container_id)
+    except NotFound:
+        if not _is_complete(places, container_id):
+            _do(report, "remove a container without a definition", container_id, lambda: _bury(places, container_id))
+        return
+    except CorralError as exc:
+        report.append({"what": "read", "id": container_id, "why": str(exc)})
+        return
+    taken = facts.state.get("leases", {})
+    if any(leases.is_owned(taken.get(name)) for name in ("start", "settle", "remove", "restart")):
+        return
+    if "removing" in facts.state:
+        _do(report, "finish removing", container_id, lambda: remove_container(places, container_id))
+        return
+    was_rebooted = status.is_before_boot(facts.state)
+    if "start" in taken and not facts.state.get("run", {}).get("started_ns"):
+        _do(report, "undo an interrupted start", container_id, lambda: undo_start(places, container_id))
+    _do(report, "finish a stop", container_id, lambda: finish_stop(places, container_id))
+    _do(report, "finish a restart", container_id, lambda: finish_restart(places, container_id))
+    _settle(places, container_id, report)
+    if starts and was_rebooted:
+        _do(report, "start after the host's restart", container_id, lambda: _start_at_boot(places, container_id))
+    _follow_up(places, container_id, report)
+
+
+def _settle(places: Places, container_id: str, report: Report) -> None:
+    try:
+        facts = status.look(places, container_id)
+    except NotFound:
+        return
+    if facts.status == status.EXITED and facts.state.get("settled") != facts.run:
+        _do(report, "settle", container_id, lambda: settle(places, container_id))
+
+
+def _start_at_boot(places: Places, container_id: str) -> bool:
+    facts = status.look(places, container_id)
+    if facts.is_live or not restart.wants_start_at_boot(facts.definition, facts.state):
+        return False
+    start_container(places, container_id)
+    return True
+
+
+def _follow_up(places: Places, container_id: str, report: Report) -> None:
+    """What is due, with the timers of a keeper that died; a monitor for an init that lost both."""
+    try:
+        facts = status.look(places, container_id)
+    except NotFound:
+        return
+    if facts.state.get("pending") and not facts.is_live:
+        _do(report, "clean up", container_id, lambda: tear_down(facts))
+    if is_restart_due(facts):
+        _do(report, "restart", container_id, lambda: due(places, container_id))
+    elif facts.state.get("restart", {}).get("due_ns") or facts.state.get("health", {}).get("due_ns"):
+        tell_due(places, container_id)
+    if facts.is_live:
+        _do(report, "give a monitor to", container_id, lambda: _adopt(facts))
+    _do(report, "release an old name of", container_id, lambda: _release_old_names(facts))
+
+
+def _adopt(facts: Facts) -> bool:
+    from corral.engine.keeper import Keeper, has_monitor
+
+    run_directory = facts.places.container_run(facts.container_id)
+    if has_monitor(run_directory):
+        return False
+    with Keeper.open(facts.places) as keeper:
+        if has_monitor(run_directory):
+            # The keeper that was just started has found it, or made it a new one.
+            return True
+        keeper.spawn(_spec_of(run_directory))
+    return True
+
+
+def _spec_of(run_directory: str) -> dict[str, str]:
+    """What the last monitor of a run directory was told. Raises: NotFound."""
+    data = files.read_bytes_or_none(f"{run_directory}/monitor.spec")
+    if data is None:
+        raise NotFound(f"read {run_directory}/monitor.spec: no such file or directory")
+    spec: dict[str, str] = {}
+    for item in data.decode("utf-8", "surrogateescape").split("\0")[:-1]:
+        key, _, value = item.partition("=")
+        # A key that comes again: the items of a spec are separated by NULs.
+        spec[key] = f"{spec[key]}\0{key}={value}" if key in spec else value
+    return spec
+
+
+def _release_old_names(facts: Facts) -> bool:
+    """A rename that broke off leaves two names."""
+    found = False
+    for name in posix.listdir(facts.places.names):
+        if name.startswith(".") or name == facts.definition.get("name"):
+            continue
+        if names.owner_or_none(facts.places, name) == facts.container_id:
+            names.release(facts.places, name, facts.container_id)
+            found = True
+    return found
+
+
+def _is_complete(places: Places, container_id: str) -> bool:
+    return ledger.is_container(places, container_id)
+
+
+def _bury(places: Places, container_id: str) -> None:
+    """A directory of a container that nobody can make sense of: its definition is gone."""
+    delete_record(places, container_id)
+    dead = f"{places.containers}/.dead-{container_id}-{posix.urandom(4).hex()}"
+    posix.rename(places.container(container_id), dead)
+    journal.emit(places, "container", "remove", container_id)
+
+
+def _half_made(places: Places, report: Report) -> None:
+    """Directories of creations and removals that broke off."""
+    for name in sorted(posix.listdir(places.containers)):
+        path = f"{places.containers}/{name}"
+        if name.startswith(".dead-"):
+            _do(report, "finish removing files of", name.split("-")[1], lambda path=path: _remove_dead(path))  # type: ignore[misc]
+        elif name.startswith(".new-"):
+            _do(report, "undo an interrupted create", name[5:], lambda path=path: _remove_new(places, path))  # type: ignore[misc]
+
+
+def _remove_dead(path: str) -> None:
+    stays = remove_dead(path)
+    if stays:
+        raise OSError(39, f"{stays[0]} (and {len(stays) - 1} more)")
+
+
+def _remove_new(places: Places, path: str) -> bool:
+    with FileLock(f"{places.containers}/.lock"):
+        if is_locked(f"{path}/lock"):
+            return False
+        dead = path.replace("/.new-", "/.dead-")
+        try:
+            posix.rename(path, dead)
+        except FileNotFoundError:
+            return False
+    files.remove_tree(dead)
+    return True
+
+
+def _void_names(places: Places, report: Report) -> None:
+    for name in names.list_void(places):
+        _do(report, "release the name", name, lambda name=name: names.release_void(places, name))  # type: ignore[misc]
+
+
+def _orphans(places: Places, report: Report) -> None:
+    """Records and run directories of containers that are no more."""
+    known = set(names.list_ids(places))
+    for folder, action in ((places.runtime_root, delete_record), (f"{places.run}/containers", _remove_run)):
+        for name in sorted(posix.listdir(folder)):
+            if name.startswith(".") or name in known or ledger.is_container(places, name):
+                continue
+            _do(report, "remove what was left of", name, lambda name=name, action=action: action(places, name))  # type: ignore[misc]
+
+
+def _remove_run(places: Places, container_id: str) -> None:
+    stays = files.remove_tree(places.container_run(container_id))
+    if stays:
+        raise OSError(39, stays[0])
+
+
+def _images(places: Places, report: Report) -> None:
+    """Leases of images by containers that are no more."""
+    try:
+        found = posix.listdir(f"{places.images}/leases")
+    except FileNotFoundError:
+        return
+    for name in found:
+        owner = name.removesuffix(".json")
+        container_id = owner.removeprefix("container-")
+        if owner == container_id or ledger.is_container(places, container_id):
+            continue
+        if is_locked(f"{places.containers}/.new-{container_id}/lock"):
+            continue
+        from corral.engine.images import release_image
+
+        _do(report, "release the image of", container_id, lambda cid=container_id: release_image(places, cid))  # type: ignore[misc]

@@ -1,0 +1,205 @@
+"""What follows from the end of a run: the one function that judges it, tells of it, and does what the policy says.
+
+Called by whoever comes first: the foreground ``run``, ``corral _exited``, ``wait``, ``ps``, reconciliation, gc. Each
+step is on record before the next, so a second call, also after a crash anywhere, only does what is left.
+"""
+
+from __future__ import annotations
+
+import time
+
+from corral.engine import exits, journal, leases, ledger, oom, restart, status
+from corral.engine.failpoints import failpoint
+from corral.engine.teardown import tear_down
+from corral.errors import CorralError, NotFound, Timeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from corral.engine.places import Places
+    from corral.engine.status import Facts
+
+__all__ = ["settle", "tell_due"]
+
+LEASE_S = 120.0
+# A kill that the counters told of this long before the end was not the one that ended init.
+_SAMPLE_SLACK_NS = 500_000_000
+
+
+def settle(places: Places, container_id: str, *, wait_s: float = 10.0) -> dict[str, Any]:
+    """Bring the container's files into line with the end of its last run; returns how it ended, {} if it has not.
+
+    Removes it if it is to be removed then. Idempotent; blocks while another process is at it, at most ``wait_s``.
+    Raises: NotFound; Timeout.
+    """
+    facts = status.look(places, container_id)
+    if not _is_due(facts):
+        return facts.exit()
+    with leases.acquire(places, container_id, "settle", deadline_s=LEASE_S, wait_s=wait_s):
+        facts = status.look(places, container_id)
+        if not _is_due(facts):
+            return facts.exit()
+        end = settle_held(facts)
+    failpoint("settle.decided")
+    if facts.definition.get("auto_remove"):
+        from corral.engine.removal import remove_container
+
+        try:
+            remove_container(places, container_id)
+        except NotFound:
+            pass  # somebody else removed it just now
+    return end
+
+
+def settle_held(facts: Facts) -> dict[str, Any]:
+    """``settle`` without its lease and without the removal: for who has a lease that excludes it."""
+    failpoint("settle.begin")
+    end: dict[str, Any] = facts.state["exit"] if facts.is_settled else _judge(facts)
+    failpoint("settle.judged")
+    _tell(facts, end)
+    failpoint("settle.told")
+    tear_down(facts)
+    failpoint("settle.torn_down")
+    _decide(facts, end)
+    return end
+
+
+def _is_due(facts: Facts) -> bool:
+    """An end that is not followed up: it ran, lives no more, and nobody is just starting it."""
+    if facts.is_live or facts.run == 0 or "removing" in facts.state:
+        return False
+    if facts.state.get("settled") == facts.run:
+        return False
+    return not leases.is_owned(facts.state.get("leases", {}).get("start"))
+
+
+def _judge(facts: Facts) -> dict[str, Any]:
+    """Find out how the run ended, and put it on file before anybody is told (S4.11)."""
+    record = exits.Waiter(facts.places, facts.container_id, facts.run).wait(exits.RECORD_BOUND_S)
+    if record is None:
+        end = _unknown(facts)
+    else:
+        end = exits.to_exit(record)
+        end["run"] = facts.run
+        if isinstance(record.get("oom"), list) and record["oom"]:
+            end["oom"] = _judge_oom(facts, record)
+            if end["oom"]["init_killed"]:
+                end["oom_killed"] = True
+                end["reason"] = "OOMKilled" if end["oom"]["victim"] == "init" else "oom (victim unknown)"
+    end["told_from"] = journal.last_number(facts.places)
+    with ledger.Update(facts.places, facts.container_id) as state:
+        if state.get("runs") == facts.run:
+            state["exit"] = end
+            state.setdefault("run", {})["phase"] = "over"
+            state.pop("health", None)
+    return end
+
+
+def _unknown(facts: Facts) -> dict[str, Any]:
+    """Nobody saw the end, and no code is invented."""
+    end: dict[str, Any] = {"run": facts.run, "pid": 0, "code": None, "source": "unknown", "finished_ns": time.time_ns()}
+    if facts.state.get("run", {}).get("phase") == "intended":
+        end["reason"] = "its start was interrupted"
+    elif status.is_before_boot(facts.state):
+        end["reason"] = status.REBOOTED
+    else:
+        end["reason"] = "nobody was left to see its end"
+    return end
+
+
+def _judge_oom(facts: Facts, record: dict[str, Any]) -> dict[str, Any]:
+    counters = record["oom"]
+    signal = (record.get("status") or 0) & 0x7F
+    judged = oom.judge(counters, pid=record.get("pid", 0), signal=signal, kills=None)
+    if judged["kills"] == 0 or signal != oom.SIGKILL:
+        return judged
+    # Only now the log, which takes a while to read.
+    kills = oom.read_kills(facts.container_id) if oom.is_log_ours() else None
+    return oom.judge(
+        counters,
+        pid=record.get("pid", 0),
+        signal=signal,
+        kills=kills,
+        is_sampled=_was_sampled(facts, record),
+    )
+
+
+def _was_sampled(facts: Facts, record: dict[str, Any]) -> bool:
+    """Whether the last kill was counted well before init's end, and none after."""
+    from corral.engine.files import read_bytes_or_none
+
+    text = read_bytes_or_none(f"{facts.places.container(facts.container_id)}/oom") or b""
+    times = [int(line.split()[0]) for line in text.splitlines() if line.split()[:1] and line.split()[0].isdigit()]
+    return bool(times) and max(times) < record.get("finished_ns", 0) - _SAMPLE_SLACK_NS
+
+
+def _tell(facts: Facts, end: dict[str, Any]) -> None:
+    """The events of an end, each once: a crash between two of them repeats none."""
+    key = f"{facts.container_id}/{facts.run}"
+    since = end.get("told_from", 0)
+    name = facts.definition.get("name", "")
+    killed = end.get("oom", {})
+    try:
+        if killed.get("kills"):
+            shown = {k: killed[k] for k in ("kills", "whose", "limit_of", "victim") if k in killed}
+            shown["init_killed"] = bool(killed.get("init_killed"))
+            journal.append_once(
+                facts.places, f"{key}/oom", since, "container", "oom",
+                subject=facts.container_id, name=name, attributes=shown,
+            )  # fmt: skip
+        shown = {k: end[k] for k in ("code", "signal", "source", "reason", "oom_killed") if k in end}
+        shown["labels"] = facts.definition.get("labels", {})
+        shown["image"] = facts.definition.get("root", {}).get("image", "")
+        journal.append_once(
+            facts.places, f"{key}/died", since, "container", "died",
+            subject=facts.container_id, name=name, attributes=shown,
+        )  # fmt: skip
+    except OSError:
+        pass  # A full disc keeps an event from being told, not an end from being followed up.
+
+
+def _decide(facts: Facts, end: dict[str, Any]) -> None:
+    """Put down that the end is settled, and when the container starts again if it does."""
+    with ledger.Update(facts.places, facts.container_id) as state:
+        if state.get("runs") != facts.run:
+            return
+        state["settled"] = facts.run
+        again = restart.after_exit(facts.definition, state, end)
+        if again is None:
+            if "restart" in state:
+                state["restart"].pop("due_ns", None)
+        else:
+            again["due_ns"] = ledger.boot_ns() + again["delay_ms"] * 1_000_000
+            state["restart"] = again
+    tell_due(facts.places, facts.container_id)
+
+
+def tell_due(places: Places, container_id: str) -> None:
+    """Have the keeper run ``corral _due ID`` when the next thing is due: a restart, a health check, a second try."""
+    try:
+        state = ledger.read(places, container_id)
+    except OSError:
+        return
+    moments = [state.get(key, {}).get("due_ns") for key in ("restart", "health")]
+    moments += [row.get("due_ns") for row in state.get("pending", [])]
+    known = [moment for moment in moments if moment]
+    if not known:
+        return
+    delay_ms = max(0, (min(known) - ledger.boot_ns()) // 1_000_000)
+    from corral.engine.keeper import Keeper
+
+    try:
+        with Keeper.open(places) as keeper:
+            keeper.run_at(container_id, int(delay_ms))
+    except (CorralError, OSError):
+        # No keeper, no timer: the next engine action finds what is due in the state.
+        return
+
+
+def settle_quietly(places: Places, container_id: str) -> None:
+    """Settle on the way, in a verb that has another purpose: what does not work now is tried again by others."""
+    try:
+        settle(places, container_id, wait_s=1.0)
+    except (NotFound, Timeout):
+        return

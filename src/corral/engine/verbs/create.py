@@ -1,0 +1,164 @@
+"""``create``: put down what a container is, under its name, without running anything."""
+
+from __future__ import annotations
+
+import fcntl
+import posix
+import time
+
+from corral.engine import files, journal, names
+from corral.engine.definition import SCHEMA
+from corral.engine.failpoints import failpoint
+from corral.engine.images import lease_image, release_image
+from corral.engine.locks import FileLock
+from corral.engine.places import is_rootless
+from corral.errors import AlreadyExists, InvalidArgument, NotFound
+from corral.linux import paths
+from corral.oci.json import dumps
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from corral.engine.places import Places
+
+__all__ = ["create"]
+
+_NAME_TRIES = 32
+
+
+def create(places: Places, request: dict[str, Any]) -> dict[str, Any]:
+    """Make a container from a definition whose ``schema``, ``id``, ``name`` and ``created_ns`` may be missing.
+
+    Other containers, pods and images may be named as people do; the definition on file has their ids. Returns ``id``
+    and ``name``. Nothing is left behind, not even a name, when it does not come to that.
+    Raises: AlreadyExists, InvalidArgument, NotFound.
+    """
+    places.prepare()
+    definition, image = _resolve(places, request)
+    container_id: str = definition["id"]
+    fresh = f"{places.containers}/.new-{container_id}"
+    lock = -1
+    try:
+        lock = _make_directory(places, fresh)
+        failpoint("create.begin")
+        _take_name(places, definition)
+        failpoint("create.named")
+        _write_files(fresh, definition, image)
+        _make_volumes(places, definition)
+        failpoint("create.written")
+        posix.rename(fresh, places.container(container_id))
+    except BaseException:
+        files.remove_tree(fresh)
+        names.release(places, definition.get("name", ""), container_id)
+        if image:
+            release_image(places, container_id)
+        raise
+    finally:
+        if lock >= 0:
+            posix.close(lock)
+    failpoint("create.renamed")
+    journal.emit(
+        places,
+        "container",
+        "create",
+        container_id,
+        name=definition["name"],
+        attributes={"image": definition["root"].get("image", ""), "labels": definition.get("labels", {})},
+    )
+    return {"id": container_id, "name": definition["name"]}
+
+
+def _make_directory(places: Places, path: str) -> int:
+    """Make the directory and return its held lock: until it is let go the name counts as taken, and gc stays away."""
+    with FileLock(f"{places.containers}/.lock", is_shared=True):
+        posix.mkdir(path, 0o700)
+        lock = posix.open(f"{path}/lock", posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def _resolve(places: Places, request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    definition = dict(request)
+    for key in ("root", "process"):
+        if not isinstance(definition.get(key), dict):
+            raise InvalidArgument(f"create container: the definition has no member {key!r}")
+    definition["schema"] = SCHEMA
+    definition["id"] = definition.get("id") or names.make_id()
+    if paths.exists(places.container(definition["id"])):
+        raise AlreadyExists(f"create container {definition['id'][:12]}: there is one with this id")
+    definition["created_ns"] = time.time_ns()
+    definition.setdefault("network", {"mode": "none" if is_rootless() else "bridge"})
+    environ = posix.environ.get(b"CORRAL_CGROUP_PARENT", b"").decode("utf-8", "surrogateescape")
+    if environ and not definition.get("cgroup_parent"):
+        definition["cgroup_parent"] = environ
+    _resolve_shared(places, definition)
+    image = _resolve_root(places, definition)
+    return definition, image
+
+
+def _resolve_shared(places: Places, definition: dict[str, Any]) -> None:
+    """Names of other containers and pods become ids, so that a rename changes nothing."""
+    network = dict(definition["network"])
+    if network.get("mode") == "container":
+        network["container"] = names.find_id(places, network.get("container", ""))
+        definition["network"] = network
+    modes = dict(definition.get("namespaces", {}))
+    for kind, mode in modes.items():
+        if isinstance(mode, str) and mode.startswith("container:"):
+            modes[kind] = "container:" + names.find_id(places, mode.removeprefix("container:"))
+    if modes:
+        definition["namespaces"] = modes
+    if definition.get("pod"):
+        from corral.engine.podfiles import find_pod
+
+        definition["pod"] = find_pod(places, definition["pod"])
+
+
+def _resolve_root(places: Places, definition: dict[str, Any]) -> dict[str, Any]:
+    """Check that the root is there; returns what the image gives (``lease_image``), {} for a root that is none."""
+    root = dict(definition["root"])
+    if root.get("kind") == "image":
+        found = lease_image(places, definition["id"], root.get("image_id") or root.get("image", ""))
+        root["image_id"] = found["id"]
+        definition["root"] = root
+        return found
+    if root.get("kind") == "rootfs":
+        path = root.get("path", "")
+        if not path.startswith("/") or not paths.isdir(path):
+            raise NotFound(f"use the root filesystem {path!r}: no such directory", hint="--rootfs takes a directory")
+    elif root.get("kind") != "host":
+        raise InvalidArgument(f"create container: a root of kind {root.get('kind')!r} does not exist")
+    return {}
+
+
+def _take_name(places: Places, definition: dict[str, Any]) -> None:
+    if definition.get("name"):
+        names.reserve(places, definition["name"], definition["id"])
+        return
+    for turn in range(_NAME_TRIES):
+        name = names.make_name()
+        if turn >= _NAME_TRIES // 2:
+            name += str(int.from_bytes(posix.urandom(2), "little"))
+        try:
+            names.reserve(places, name, definition["id"])
+        except AlreadyExists:
+            continue
+        definition["name"] = name
+        return
+    raise AlreadyExists("create container: no free name was found", hint="give one with --name")
+
+
+def _write_files(directory: str, definition: dict[str, Any], image: dict[str, Any]) -> None:
+    # One that is gone after its run has no life beyond a loss of power either.
+    is_synced = not definition.get("auto_remove")
+    if image:
+        files.replace(f"{directory}/image.json", dumps(image).encode() + b"\n", is_synced=is_synced)
+    files.write_object(f"{directory}/definition.json", definition, is_synced=is_synced)
+
+
+def _make_volumes(places: Places, definition: dict[str, Any]) -> None:
+    if any(item.get("type") == "volume" for item in definition.get("mounts", [])):
+        from corral.engine.volumes import ensure_volumes
+
+        ensure_volumes(places, definition)

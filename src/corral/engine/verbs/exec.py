@@ -1,0 +1,52 @@
+"""``exec``: one more process in a running container."""
+
+from __future__ import annotations
+
+from corral.engine import names, status
+from corral.engine.execs import begin_exec, end_exec, journal_end
+from corral.engine.keeper import Monitor
+from corral.errors import Timeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from corral.engine.places import Places
+
+__all__ = ["exec_"]
+
+
+def exec_(
+    places: Places,
+    reference: str,
+    request: dict[str, Any],
+    *,
+    attach: Callable[[Monitor], None] | None = None,
+    is_detached: bool = False,
+    timeout_s: float | None = None,
+) -> dict[str, Any]:
+    """Run ``request["command"]`` in the container; returns ``exec_id`` and, unless detached, its ``exit``.
+
+    ``request`` may have ``env``, ``user``, ``workdir``, ``terminal``, ``stdin``, ``privileged``. ``attach`` gets the
+    connected monitor before any output is lost. ``timeout_s``: afterwards it and all it left are ended.
+    Raises: NotFound; FailedPrecondition when the container does not run; Timeout.
+    """
+    container_id = names.find_id(places, reference)
+    facts = status.look(places, container_id)
+    running = begin_exec(facts, request, has_limit=timeout_s is not None, awaits_attach=attach is not None)
+    if attach is not None:
+        with Monitor.connect(running.directory) as monitor:
+            attach(monitor)
+    if is_detached:
+        return {"id": container_id, "exec_id": running.exec_id}
+    end = running.wait(timeout_s)
+    end_exec(running, is_killed=end is None)
+    journal_end(facts, running.exec_id, end)
+    if end is None:
+        raise Timeout(
+            f"exec in container {facts.definition.get('name', reference)!r}: {request['command'][0]!r} did not end"
+            f" within {timeout_s:g} s",
+            hint="it and the processes that it left were ended",
+        )
+    return {"id": container_id, "exec_id": running.exec_id, "exit": end}

@@ -1,0 +1,29 @@
+"""``gc``: finish at once what crashes left, and take away what nobody needs."""
+
+from __future__ import annotations
+
+from corral.engine.reconcile import reconcile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.engine.places import Places
+
+__all__ = ["gc"]
+
+
+def gc(places: Places) -> list[dict[str, str]]:
+    """Reconcile; returns what was done: ``what``, ``id`` and, for what could not be done, ``why``. Idempotent."""
+    report = reconcile(places)
+    report += _image_store(places)
+    return report
+
+
+def _image_store(places: Places) -> list[dict[str, str]]:
+    from corral.linux import paths
+
+    if not paths.isdir(places.images):
+        return []
+    from corral.image.store import ImageStore
+
+    freed = ImageStore(places.images).gc()
+    return [{"what": f"free {freed} bytes of", "id": "images"}] if freed else []

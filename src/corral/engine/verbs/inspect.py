@@ -1,0 +1,102 @@
+"""``inspect``: everything about a container, or about what its limits come to."""
+
+from __future__ import annotations
+
+from corral.engine import files, groups, names, status
+from corral.engine.settle import settle_quietly
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from corral.engine.places import Places
+    from corral.engine.status import Facts
+
+__all__ = ["inspect"]
+
+
+def inspect(places: Places, reference: str, *, effective: bool = False, size: bool = False) -> dict[str, Any]:
+    """The definition, the state, where things are, and its resources.
+
+    ``effective``: what stands in the kernel for each limit, and which group above really binds. ``size``: how much
+    its writable layer holds, which is counted. Raises: NotFound.
+    """
+    container_id = names.find_id(places, reference)
+    facts = status.look(places, container_id)
+    if facts.status == status.EXITED and facts.state.get("settled") != facts.run:
+        settle_quietly(places, container_id)
+        facts = status.look(places, container_id)
+    shown: dict[str, Any] = {
+        **facts.definition,
+        "state": facts.to_json(),
+        "image_config": (files.read_object_or_none(f"{places.container(container_id)}/image.json") or {}).get("config"),
+        "network_result": facts.state.get("network", {}),
+        "resources_held": _resources(facts),
+        "paths": {
+            "directory": places.container(container_id),
+            "run": places.container_run(container_id),
+            "bundle": places.bundle(container_id),
+            "log": f"{places.container(container_id)}/log",
+        },
+        "execs": _execs(places, container_id),
+    }
+    if effective:
+        shown["effective"] = _effective(facts)
+    if size:
+        shown["size_rw_bytes"] = tree_bytes(f"{places.container(container_id)}/upper")
+    return shown
+
+
+def _resources(facts: Facts) -> list[dict[str, Any]]:
+    """What belongs to it: of the runtime's record the cgroups, of the engine's ledger the rest."""
+    rows = [dict(row) for row in facts.state.get("resources", [])]
+    if facts.record is not None:
+        rows += [
+            {"kind": "cgroup", "name": f"{group['mount_point']}{group['path']}", "fate": group["fate"]}
+            | ({"why": group["reason"]} if group.get("reason") else {})
+            for group in facts.record.state.get("cgroups", [])
+        ]
+    return rows
+
+
+def _execs(places: Places, container_id: str) -> list[str]:
+    import posix
+
+    try:
+        return sorted(posix.listdir(f"{places.container_run(container_id)}/exec"))
+    except FileNotFoundError:
+        return []
+
+
+def _effective(facts: Facts) -> list[dict[str, Any]]:
+    from corral.cgroup.binding import effective
+    from corral.cgroup.layout import read_layout
+    from corral.cgroup.limits import compile_limits
+
+    if facts.record is None:
+        return []
+    config = facts.record.read_config()
+    resources = facts.record.state.get("resources") or config.get("linux", {}).get("resources") or {}
+    group = groups.open_group_or_none(facts.record)
+    if group is None:
+        return []
+    with group:
+        return [limit.to_record() for limit in effective(group, compile_limits(resources, read_layout()).writes)]
+
+
+def tree_bytes(path: str) -> int:
+    """How much the files below hold, each counted once. What cannot be read is left out."""
+    import os
+
+    seen: set[tuple[int, int]] = set()
+    total = 0
+    for folder, _, found in os.walk(path):
+        for name in (".", *found):
+            try:
+                info = os.lstat(f"{folder}/{name}")
+            except OSError:
+                continue
+            if (info.st_dev, info.st_ino) not in seen:
+                seen.add((info.st_dev, info.st_ino))
+                total += info.st_blocks * 512
+    return total

@@ -1,0 +1,48 @@
+"""``rm``: the container is no more: its cgroups, files and name."""
+
+from __future__ import annotations
+
+from corral.engine import names, status
+from corral.engine.removal import remove_container
+from corral.engine.settle import settle
+from corral.engine.stopping import stop_container
+from corral.errors import FailedPrecondition, NotFound
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from corral.engine.places import Places
+
+__all__ = ["rm"]
+
+
+def rm(
+    places: Places, reference: str, *, force: bool = False, volumes: bool = False, timeout_s: float | None = None
+) -> dict[str, Any]:
+    """Remove a container; with ``force`` also one that runs (``timeout_s``: its grace, 0 unless given).
+
+    ``volumes``: its anonymous volumes too. Returns ``id`` and ``stays``, files that could not be removed yet.
+    Raises: NotFound; FailedPrecondition for one that runs, or that holds a pod; Timeout, Unavailable.
+    """
+    container_id = names.find_id(places, reference)
+    facts = status.look(places, container_id)
+    name = facts.definition.get("name", reference)
+    if facts.definition.get("is_infra"):
+        raise FailedPrecondition(
+            f"remove container {name!r}: it holds the namespaces of a pod",
+            hint=f"remove the pod: corral pod rm {facts.definition.get('pod', '')[:12]}",
+        )
+    if facts.is_live:
+        if not force and facts.status != status.MADE:
+            raise FailedPrecondition(
+                f"remove container {name!r}: it is {facts.status}", hint="stop it first, or use --force"
+            )
+        stop_container(places, container_id, grace_s=timeout_s or 0.0)
+    try:
+        settle(places, container_id)
+        stays = remove_container(places, container_id, with_volumes=volumes)
+    except NotFound:
+        # Its own --rm, or another rm, was faster.
+        stays = []
+    return {"id": container_id, "stays": stays}

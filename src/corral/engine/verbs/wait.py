@@ -1,0 +1,72 @@
+"""``wait``: until a container has ended, or is in some other state."""
+
+from __future__ import annotations
+
+import time
+
+from corral.engine import exits, names, status
+from corral.engine.settle import settle
+from corral.errors import NotFound, Timeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from corral.engine.places import Places
+
+__all__ = ["wait"]
+
+_ENDED = frozenset({"exited", "stopped", "not-running"})
+
+
+def wait(
+    places: Places, reference: str, *, condition: str = "exited", timeout_s: float | None = None
+) -> dict[str, Any]:
+    """Block until the container is ``exited`` (one that does not run is), or its status is ``condition``.
+
+    ``removed`` waits until there is no such container, ``next-exit`` for an end to come. Returns ``id`` and ``exit``
+    (``code`` None: nobody knows). Raises: NotFound; Timeout.
+    """
+    container_id = names.find_id(places, reference)
+    until = None if timeout_s is None else time.monotonic() + timeout_s
+    if condition in _ENDED:
+        return {"id": container_id, "exit": _wait_end(places, container_id, until)}
+    run = status.look(places, container_id).run
+    pause = 0.005
+    while True:
+        try:
+            facts = status.look(places, container_id)
+        except NotFound:
+            if condition == "removed":
+                return {"id": container_id, "exit": {}}
+            raise
+        if facts.status == condition:
+            return {"id": container_id, "exit": facts.exit()}
+        if condition == "next-exit" and (facts.is_live or facts.run > run):
+            return {"id": container_id, "exit": _wait_end(places, container_id, until)}
+        left = None if until is None else until - time.monotonic()
+        if left is not None and left <= 0:
+            raise Timeout(f"wait for container {reference!r} to be {condition}: it is {facts.status}")
+        time.sleep(pause if left is None else min(pause, left))
+        pause = min(pause * 1.5, 0.1)
+
+
+def _wait_end(places: Places, container_id: str, until: float | None) -> dict[str, Any]:
+    """How the run that is under way ends; for one that is over, how it ended."""
+    while True:
+        facts = status.look(places, container_id)
+        if not facts.is_live:
+            try:
+                return settle(places, container_id) or facts.exit()
+            except NotFound:
+                return facts.exit()
+        left = None if until is None else until - time.monotonic()
+        if left is not None and left <= 0:
+            raise Timeout(f"wait for container {facts.definition.get('name', '')!r} to end: it is {facts.status}")
+        record = exits.Waiter(places, container_id, facts.run).wait(left)
+        if record is not None:
+            try:
+                return settle(places, container_id) or exits.to_exit(record)
+            except NotFound:
+                # Made with --rm, and gone: the record was read in time.
+                return exits.to_exit(record)
