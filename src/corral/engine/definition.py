@@ -193,7 +193,6 @@ if TYPE_CHECKING:
         """/etc/hosts is the image's own."""
         cgroup_parent: NotRequired[str]
         cgroup_manager: NotRequired[Literal["cgroupfs", "systemd", "direct", "disabled"]]
-        runtime: NotRequired[str]
         pod: NotRequired[str]
         """Id of the pod that it belongs to."""
         is_infra: NotRequired[bool]

@@ -129,7 +129,6 @@ def _rest(options: Mapping[str, object], cwd: str) -> dict[str, object]:
         "hostname": text(options, "hostname"),
         "domainname": text(options, "domainname"),
         "cgroup_parent": text(options, "cgroup-parent"),
-        "runtime": text(options, "runtime"),
         "pod": text(options, "pod"),
         "auto_remove": bool(options.get("rm")),
         "no_hosts": bool(options.get("no-hosts")),

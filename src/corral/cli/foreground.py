@@ -1,0 +1,248 @@
+"""A container's process in front of this command: streams, terminal, signals, and its end.
+
+The monitor gets this process's own descriptors and copies to them: nothing passes through here, except what is typed
+at a terminal, since the detach keys have to be found in it. Whoever is killed here kills nothing there.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import posix
+import select
+
+from corral.cli.context import complain
+from corral.cli.terminal import DEFAULT_DETACH, KeyFilter, RawMode, parse_keys, size_or_none
+from corral.engine.keeper import Monitor
+from corral.errors import CorralError, InvalidArgument, Unavailable
+from corral.linux.sockets import from_fd
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Self
+
+    from corral.cli.context import Context
+    from corral.cli.flags import Line
+
+EXIT_ENGINE = 125
+_STREAMS = ("stdin", "stdout", "stderr")
+# What a shell sends, and nothing that says something about this process alone.
+_PROXIED = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2")
+_ANSWER_S = 20.0
+
+
+class Detached(Exception):
+    """The detach keys were typed: the process goes on without us."""
+
+
+class Streams:
+    """What of a process is connected: ``terminal``: it has one of its own. ``keys``: the bytes that detach."""
+
+    __slots__ = ("keys", "stderr", "stdin", "stdout", "terminal")
+
+    def __init__(self, line: Line, *, stdin: bool, terminal: bool) -> None:
+        chosen = [name.lower() for name in line.texts("attach")]
+        for name in chosen:
+            if name not in _STREAMS:
+                raise InvalidArgument(f"--attach {name!r}: no such stream", hint=f"one of {', '.join(_STREAMS)}")
+        self.stdin = stdin and (not chosen or "stdin" in chosen) and not line.has("no-stdin")
+        self.stdout = not chosen or "stdout" in chosen
+        # A terminal is one stream.
+        self.stderr = not terminal and (not chosen or "stderr" in chosen)
+        self.terminal = terminal
+        self.keys = parse_keys(line.text("detach-keys", DEFAULT_DETACH))
+
+
+class Attached:
+    """A connection to a monitor that copies its process's streams to and from this process's. ``close`` it."""
+
+    __slots__ = ("_monitor", "_typed", "streams")
+
+    def __init__(self, monitor: Monitor, streams: Streams) -> None:
+        """Connect; the process's output begins to flow when it is let go. ``monitor`` is duplicated."""
+        self.streams = streams
+        self._monitor = Monitor(from_fd(posix.dup(monitor.fileno())), "the monitor")
+        self._typed = -1
+        source = 0 if streams.stdin else -1
+        if streams.stdin and streams.terminal:
+            source, self._typed = posix.pipe2(posix.O_CLOEXEC)
+        try:
+            self._monitor.attach(stdin=source, stdout=1 if streams.stdout else -1, stderr=2 if streams.stderr else -1)
+            if streams.terminal:
+                self._follow_size()
+        finally:
+            if self._typed >= 0:
+                posix.close(source)
+
+    def close(self) -> None:
+        """End the connection: the process goes on."""
+        self._monitor.close()
+        if self._typed >= 0:
+            posix.close(self._typed)
+            self._typed = -1
+
+    def follow(self) -> None:
+        """Wait until the process has ended and all of its output is written. Raises: Detached."""
+        try:
+            if not self.streams.terminal:
+                self._monitor.wait_detached()
+                return
+            before = _signal.signal(_signal.SIGWINCH, lambda *_: self._follow_size())
+            try:
+                with RawMode(0 if self.streams.stdin else -1):
+                    self._pump()
+            finally:
+                _signal.signal(_signal.SIGWINCH, before)
+        finally:
+            self.close()
+
+    def _pump(self) -> None:
+        """Typed bytes to the process, until its end or the detach keys."""
+        keys = KeyFilter(self.streams.keys)
+        poll = select.poll()
+        poll.register(self._monitor.fileno(), select.POLLIN)
+        if self._typed >= 0:
+            poll.register(0, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if self._monitor.fileno() in ready:
+                self._monitor.wait_detached(_ANSWER_S)
+                return
+            if 0 in ready and not self._type(keys):
+                poll.unregister(0)
+
+    def _type(self, keys: KeyFilter) -> bool:
+        """Pass on what is there; False at its end."""
+        try:
+            data = posix.read(0, 1 << 14)
+        except OSError:
+            data = b""  # the terminal has gone
+        rest = keys.feed(data)
+        try:
+            while rest:
+                rest = rest[posix.write(self._typed, rest) :]
+        except BrokenPipeError:
+            data = b""
+        if keys.is_found:
+            raise Detached
+        if not data:
+            posix.close(self._typed)
+            self._typed = -1
+        return bool(data)
+
+    def _follow_size(self) -> None:
+        found = size_or_none(1) or size_or_none(0)
+        if found is None:
+            return
+        try:
+            self._monitor.resize(*found)
+        except CorralError:
+            return  # it has ended, or is about to
+
+
+class Proxy:
+    """Signals to this process become the container's, while the ``with`` lasts.
+
+    Ctrl-C goes to the program. Whoever repeats it wants it to end: the second time it is stopped as `stop` does, the
+    third time killed.
+    """
+
+    __slots__ = ("_before", "_context", "_is_on", "_name", "_presses")
+
+    def __init__(self, context: Context, name: str, *, is_on: bool) -> None:
+        self._context = context
+        self._name = name
+        self._is_on = is_on
+        self._presses = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for word in _PROXIED if self._is_on else ():
+            number = getattr(_signal, f"SIG{word}")
+            self._before[number] = _signal.signal(number, self._forward)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            _signal.signal(number, handler)
+
+    def _forward(self, number: int, _frame: object) -> None:
+        try:
+            if number == _signal.SIGINT:
+                self._presses += 1
+            if self._presses == 2:
+                complain("stopping; once more kills it\n")
+                self._context.verb("stop", self._name)
+            elif self._presses > 2:
+                self._context.verb("kill", self._name)
+            else:
+                self._context.verb("kill", self._name, signal=str(int(number)))
+        except CorralError:
+            return  # it has ended
+
+
+class Session:
+    """One run in the foreground: give ``before_release`` to the verb that starts it, then ``finish``."""
+
+    __slots__ = ("_attached", "_container_id", "_context", "_proxies", "_streams", "_waiter")
+
+    def __init__(self, context: Context, container_id: str, streams: Streams, *, proxies: bool) -> None:
+        self._context = context
+        self._container_id = container_id
+        self._streams = streams
+        self._proxies = proxies
+        self._attached: Attached | None = None
+        self._waiter: Monitor | None = None
+
+    @property
+    def before_release(self) -> Callable[[Monitor], None]:
+        """What the verb calls when the process exists and waits."""
+        return self._attach
+
+    def _attach(self, monitor: Monitor) -> None:
+        directory = self._context.places.container_run(self._container_id)
+        self._attached = Attached(monitor, self._streams)
+        self._waiter = Monitor.connect(directory)
+        self._waiter.send_attend()
+
+    def finish(self) -> int:
+        """Follow the process to its end, settle what follows from that, and return its exit code.
+
+        0 after detaching. Raises: Unavailable where nobody knows the code.
+        """
+        if self._attached is None or self._waiter is None:
+            # It ran already: nothing was let go by us.
+            return follow_end(self._context, self._container_id)
+        with self._waiter, Proxy(self._context, self._container_id, is_on=self._proxies):
+            try:
+                self._attached.follow()
+            except Detached:
+                return 0
+            record = self._waiter.receive_exit()
+            if record is None:
+                return follow_end(self._context, self._container_id)
+            found = self._context.verb("exited", self._container_id)
+            self._waiter.done()
+        return code_of(found.get("exit") or _exit_of(record), self._container_id)
+
+
+def follow_end(context: Context, container_id: str) -> int:
+    """The exit code of a run whose monitor we have lost, or never had."""
+    return code_of(context.verb("wait", container_id).get("exit") or {}, container_id)
+
+
+def code_of(end: dict[str, Any], name: str) -> int:
+    """The exit code of an end. Raises: Unavailable where nobody knows it."""
+    code = end.get("code")
+    if isinstance(code, int):
+        return code
+    raise Unavailable(
+        f"exit code of container {name[:12]}: unknown{': ' + end['reason'] if end.get('reason') else ''}",
+        hint="its end was seen by nobody; a code is not invented",
+    )
+
+
+def _exit_of(record: dict[str, Any]) -> dict[str, Any]:
+    from corral.engine.exits import to_exit
+
+    return to_exit(record)
