@@ -8,6 +8,8 @@ Source: image-spec descriptor.md "Digests".
 
 from __future__ import annotations
 
+import sys
+
 from corral.errors import InvalidArgument
 
 TYPE_CHECKING = False
@@ -74,10 +76,7 @@ def digest_of(data: bytes) -> str:
 
 def _sha256(data: bytes) -> str:
     # The small C module: hashlib would load OpenSSL, which costs more than what is hashed here.
-    try:
-        module = __import__("_sha2")  # Python 3.12
-    except ImportError:
-        module = __import__("_sha256")
+    module = __import__("_sha2" if sys.version_info >= (3, 12) else "_sha256")
     return str(module.sha256(data).hexdigest())
 
 

@@ -186,12 +186,12 @@ _DAMAGED_HINT = "the blob is damaged: remove the image and fetch it again"
 class LayerStream:
     """The tar bytes of one layer, from its blob. Use as a ``with`` block; ``verify`` at the end.
 
-    ``digest`` is the blob's, ``diff_id`` that of the tar bytes. Owns ``fd``.
+    ``digest`` is the blob's, ``diff_id`` that of the tar bytes. Owns ``fd``. ``is_raw``: the blob as it is stored.
     """
 
     __slots__ = ("_blob_hasher", "_diff_hasher", "_diff_id", "_digest", "_fd", "_unpacked", "blob_bytes", "tar_bytes")
 
-    def __init__(self, fd: int, digest: str, diff_id: str) -> None:
+    def __init__(self, fd: int, digest: str, diff_id: str, *, is_raw: bool = False) -> None:
         self._fd = fd
         self._digest = digest
         self._diff_id = diff_id
@@ -202,7 +202,8 @@ class LayerStream:
         self.tar_bytes = 0
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         try:
-            self._unpacked = Unpacked(_Counted(self), f"layer {digest}")
+            source = _Counted(self)
+            self._unpacked = source if is_raw else Unpacked(source, f"layer {digest}")
         except BaseException:
             self.close()
             raise
@@ -222,6 +223,13 @@ class LayerStream:
             self._diff_hasher.update(data)
         self.tar_bytes += len(data)
         return data
+
+    def plain_size(self) -> int:
+        """How many tar bytes there are: quick where nothing is compressed. The stream is of no use afterwards."""
+        if isinstance(self._unpacked, Unpacked) and self._unpacked.compression:
+            self.verify()
+            return self.tar_bytes
+        return os.fstat(self._fd).st_size
 
     def read_blob(self, size: int) -> bytes:
         """The next bytes of the blob as it is stored: the source of ``read``, not for callers of it."""

@@ -20,12 +20,17 @@ from corral.image.refs import Change, Record, read_refs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import TypeAlias
 
+    from corral.image.compose import Making
     from corral.image.config import ConfigFile, HistoryEntry, ImageConfig
+    from corral.image.ingest import Readable
     from corral.image.layer_stream import LayerStream
     from corral.image.manifest import Descriptor, Platform
+    from corral.image.progress import Cancel, OnProgress
+    from corral.image.pull import Access, Policy
+    from corral.image.save import Format
 
     # ImageStore has a method of the name `list`.
     Images: TypeAlias = list["Image"]
@@ -150,9 +155,14 @@ class ImageStore:
 
     def resolve(self, name: str) -> Image:
         """The image that a name, a digest, an id or its beginning means. Raises: NotFound, InvalidArgument."""
+        return self.resolve_name(name)[0]
+
+    def resolve_name(self, name: str) -> tuple[Image, str]:
+        """As ``resolve``, with the complete name by which it was found ('' if by digest or id)."""
         refs = read_refs(self.path)
-        image_id = find(refs, name).image_id
-        return self._image(image_id, refs.images[image_id], refs.names_of(image_id))
+        found = find(refs, name)
+        record = refs.images[found.image_id]
+        return self._image(found.image_id, record, refs.names_of(found.image_id)), found.name
 
     def by_id(self, image_id: str) -> Image:
         """The image with this id, also when its record was removed by force while a lease still keeps it."""
@@ -188,16 +198,24 @@ class ImageStore:
         """How the image came about, oldest step first."""
         return self.resolve(name).config_file.history()
 
-    def add(self, manifest_digest: str, *, names: Iterable[str] = (), repo_digests: Iterable[str] = ()) -> Image:
+    def add(
+        self,
+        manifest_digest: str,
+        *,
+        names: Iterable[str] = (),
+        repo_digests: Iterable[str] = (),
+        is_better: bool = False,
+    ) -> Image:
         """Record the image whose manifest, config and layers are in the store, and give it ``names``.
 
-        A name that led elsewhere leads here now. The caller's work keeps the content until this is done. Idempotent.
+        A name that led elsewhere leads here now. An image that is here already keeps its manifest, unless this one
+        ``is_better``. The caller's work keeps the content until this is done. Idempotent.
         """
         manifest, _config = self._read(manifest_digest)
         image_id = manifest.config.digest
         with Change(self.path) as refs:
             record = refs.images.setdefault(image_id, Record(manifest_digest, time.time_ns()))
-            if record.manifest != manifest_digest and not self._is_complete(record.manifest):
+            if record.manifest != manifest_digest and (is_better or not self._is_complete(record.manifest)):
                 record.manifest = manifest_digest
             for blob in self._manifest(record.manifest).blobs():
                 if not self.blobs.has(blob.digest):
@@ -206,6 +224,66 @@ class ImageStore:
             for name in names:
                 refs.names[name] = image_id
             return self._image(image_id, record, refs.names_of(image_id))
+
+    def pull(
+        self,
+        name: str,
+        *,
+        policy: Policy = "missing",
+        platform: str = "",
+        access: Access | None = None,
+        on_progress: OnProgress | None = None,
+        cancel: Cancel | None = None,
+    ) -> Image:
+        """Have the image in the store, as ``policy`` says; see ``pull.pull``."""
+        from corral.image.pull import pull
+
+        return pull(self, name, policy=policy, platform=platform, access=access, on_progress=on_progress, cancel=cancel)
+
+    def push(
+        self,
+        name: str,
+        destination: str = "",
+        *,
+        access: Access | None = None,
+        on_progress: OnProgress | None = None,
+        cancel: Cancel | None = None,
+    ) -> str:
+        """Send the image to a registry; returns its digest there. See ``push.push``."""
+        from corral.image.push import push
+
+        return push(self, name, destination, access=access, on_progress=on_progress, cancel=cancel)
+
+    def load(self, source: str | int, *, name: str = "", platform: str = "", cancel: Cancel | None = None) -> Images:
+        """Take images over from an archive or an OCI layout; see ``load.load``."""
+        from corral.image.load import load
+
+        return load(self, source, name=name, platform=platform, cancel=cancel)
+
+    def save(
+        self,
+        names: Sequence[str],
+        target: str | int,
+        *,
+        archive: Format = "docker-archive",
+        cancel: Cancel | None = None,
+    ) -> None:
+        """Write images to an archive or an OCI layout; see ``save.save``."""
+        from corral.image.save import save
+
+        save(self, names, target, archive=archive, cancel=cancel)
+
+    def import_(self, source: str | int, making: Making) -> Image:
+        """Make an image of a root filesystem: a tar or a directory; see ``compose.import_image``."""
+        from corral.image.compose import import_image
+
+        return import_image(self, source, making)
+
+    def commit(self, layer: Readable | None, making: Making, *, base: Image | None = None) -> Image:
+        """Make an image of ``base`` and a layer (a tar stream) on top of it; see ``compose.add_image``."""
+        from corral.image.compose import add_image
+
+        return add_image(self, layer, making, base=base)
 
     def tag(self, name: str, new_name: str) -> str:
         """Give the image another name, which is returned complete. A name that led elsewhere leads here now."""
