@@ -8,7 +8,7 @@ PY := .venv/bin/python
 PYTEST := $(PY) -m pytest
 RUNTIME ?= $(CURDIR)/build/bin/corral-runtime
 # The order counts: what is cheap and explains most comes first.
-TEST_FOLDERS := $(wildcard $(addprefix tests/,repo unit native userns root conformance behaviours cve attack callers fuzz sweep))
+TEST_FOLDERS := $(wildcard $(addprefix tests/,repo unit native userns root conformance behaviours cve attack callers fuzz sweep vm))
 LINT_PATHS := src tests native/build.py tools hatch_build.py
 TYPED_PATHS := src tests native/build.py tools hatch_build.py
 SOURCES := $(shell find src native hatch_build.py pyproject.toml README.md -type f \
@@ -16,10 +16,10 @@ SOURCES := $(shell find src native hatch_build.py pyproject.toml README.md -type
 
 # In CI nothing that the setup installs may be skipped for want of it.
 ifeq ($(CI),true)
-export CORRAL_MUST ?= root,userns,newuidmap,net-admin,runc,crun,podman,containerd,dockerd,buildah,busybox,cc,clang,musl-gcc,callers
+export CORRAL_MUST ?= root,userns,newuidmap,net-admin,runc,crun,podman,containerd,dockerd,buildah,busybox,cc,clang,musl-gcc,callers,vm
 endif
 
-.PHONY: help setup setup-run setup-test native install run lint check test test-root test-userns test-vm behaviours conformance \
+.PHONY: help setup setup-run setup-test native install run lint check test test-root test-userns test-vm coverage behaviours conformance \
 	callers sweep bench fuzz clean
 
 help: ## list these words
@@ -65,14 +65,22 @@ test-root: setup-test native ## the tests that need root
 test-userns: setup-test native ## the tests that need user namespaces only
 	@$(PYTEST) $(wildcard tests/userns)
 
-test-vm: native ## the tests in virtual machines: pure cgroup v2, v1, systemd, kernels 5.10 to 6.12 (ALL=1: every cell)
-	@tools/setup.sh vm
+test-vm: setup-test native ## the tests in virtual machines: pure cgroup v2, v1, systemd, kernels 5.10 to 6.12 (ALL=1: every cell)
 	@$(PYTEST) tests/vm
 
-behaviours: setup-test native ## docs/behaviours.md from the results of this host and of the machines of test-vm
-	@mkdir -p build/behaviours
-	@$(PYTEST) tests/behaviours tests/unit/cgroup tests/root/cgroup --junitxml=build/behaviours/host.xml
+behaviours: setup-test native ## docs/behaviours.md, from the statements' tests on this host and in virtual machines (ALL=1: every cell)
+	@mkdir -p build/results
+	@$(PYTEST) tests/behaviours tests/unit/cgroup tests/root/cgroup tests/userns --junitxml=build/results/host.xml
+	@$(PYTEST) tests/vm
 	@$(PY) tools/behaviours.py
+
+coverage: setup-test native ## lines and branches that unit tests and virtual machines reach
+	@rm -rf build/coverage
+	@mkdir -p build/coverage
+	@COVERAGE_FILE=build/coverage/host $(PY) -m coverage run -m pytest tests/unit
+	@CORRAL_COVERAGE=1 $(PYTEST) tests/vm
+	@COVERAGE_FILE=build/coverage/all $(PY) -m coverage combine -q --keep build/coverage build/results/cells
+	@COVERAGE_FILE=build/coverage/all $(PY) -m coverage report --skip-covered --show-missing
 
 conformance: setup-test native ## the black-box suite; RUNTIME=/usr/sbin/runc for another runtime
 	@$(PYTEST) tests/conformance --runtime "$(RUNTIME)"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write docs/behaviours.md: which statement about control groups is proven by which tests, on which hosts.
 
-    python tools/behaviours.py [--host build/behaviours/host.xml ...] [--cells build/vm/results]
+    python tools/behaviours.py [--host build/results/host.xml ...] [--cells build/results/cells]
 
 The results are JUnit files as pytest writes them: of this host, and below ``--cells`` one folder for each cell of the
 VM bench. A test proves the statements in its name: ``test_s0_4_...`` proves S0.4, ``test_s1_4_and_s1_5_...`` both. One
@@ -67,19 +67,19 @@ STATEMENTS = {
     "S2.12": "a crash at any point is found and undone",
     "S2.13": "the same nested in a container, and with the manager disabled",
 }
-# What these tests show at the runtime's border only, and what remains for the container engine.
-WAITING = {
-    "S0.5": "a shim's record of task options, as containerd keeps one",
-    "S0.6": "the engine's own pipes and their re-opening after a restart",
-    "S0.7": "a handler's configured `binary`, compared by inode",
-    "S0.10": "the policy for monitors and VMMs, and its printed list",
-    "S0.11": "handlers' generic options, refused at configuration load",
-    "S0.12": "the `audit` command over containers of any runtime",
-    "S1.4": "refusal when a handler's configuration is loaded",
-    "S1.5": "refusal when a handler's configuration is loaded",
-    "S1.6": "pods: annotations are filtered before they reach the OCI configuration",
-    "S1.15": "`inspect` of the engine",
-    "S1.16": "`allowed_annotations` of a handler, and the warning",
+# What the tests show at the runtime's border, and what remains for the parts above it: (part, what).
+REMAINING = {
+    "S0.5": ("engine", "a shim's record of task options, as containerd keeps one"),
+    "S0.6": ("engine", "its own pipes, re-opened after a restart"),
+    "S0.7": ("engine", "a handler's configured `binary`, compared by inode"),
+    "S0.10": ("engine", "monitors and VMMs by its policy, and the printed list of who is charged where"),
+    "S0.11": ("CRI", "a handler's generic options, refused when its configuration is loaded"),
+    "S0.12": ("audit", "the command that walks over containers of any runtime"),
+    "S1.4": ("CRI", "refusal when a handler's configuration is loaded"),
+    "S1.5": ("CRI", "refusal when a handler's configuration is loaded"),
+    "S1.6": ("CRI", "a pod's annotations, filtered before they reach the OCI configuration"),
+    "S1.15": ("engine", "`inspect`"),
+    "S1.16": ("CRI", "`allowed_annotations` of a handler, and the warning"),
 }
 
 
@@ -119,45 +119,64 @@ def collect(hosts: Iterable[Path], cells: Path) -> list[Proof]:
     """All proofs: this host's files, and those of every cell that left results."""
     proofs = [proof for path in hosts if path.exists() for proof in read_results(path, HOST)]
     for path in sorted(cells.glob("*/junit*.xml")):
-        proofs += read_results(path, path.parent.name)
+        # Parts of a selection that ran in several machines: CELL+1of2.
+        proofs += read_results(path, path.parent.name.partition("+")[0])
     return [proof for proof in proofs if proof.statement in STATEMENTS]
 
 
-def places_text(proofs: list[Proof]) -> str:
-    """The places, host first, each with how many cases passed; what did not pass is told."""
-    lines = []
-    for place in sorted({proof.place for proof in proofs}, key=lambda name: (name != HOST, name)):
-        here = [proof for proof in proofs if proof.place == place]
-        counts = {outcome: sum(proof.outcome == outcome for proof in here) for outcome in (p.outcome for p in here)}
-        passed = counts.pop("passed", 0)
-        rest = "".join(f", **{count} {outcome}**" for outcome, count in sorted(counts.items()))
-        lines.append(f"{place} ({passed}{rest})")
-    return ", ".join(lines) or "**nowhere**"
+def order_of(place: str) -> tuple[object, ...]:
+    """The host first, then v2 before v1, the newest kernel that has most cells first."""
+    hierarchy, _, rest = place.partition("-")
+    kernel, _, kind = rest.partition("-")
+    return place != HOST, ("v2", "v1", "hybrid").index(hierarchy) if rest else 0, kernel != "6.1", kernel, kind
+
+
+def text_of(proofs: list[Proof]) -> str:
+    """What one cell of the table says: how many passed; what did not pass is told."""
+    counts = {outcome: sum(proof.outcome == outcome for proof in proofs) for outcome in (p.outcome for p in proofs)}
+    passed = counts.pop("passed", 0)
+    rest = [f"**{count} {outcome}**" for outcome, count in sorted(counts.items())]
+    return ", ".join([*([str(passed)] if passed else []), *rest])
+
+
+def table(by_statement: dict[str, list[Proof]]) -> list[str]:
+    """Statements by places."""
+    places = sorted({proof.place for proofs in by_statement.values() for proof in proofs}, key=order_of)
+    lines = [f"| | {' | '.join(places)} |", f"| --- |{' ---: |' * len(places)}"]
+    for name, proofs in by_statement.items():
+        cells = [text_of([proof for proof in proofs if proof.place == place]) for place in places]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
 
 
 def render(proofs: list[Proof]) -> str:
     """The whole page."""
+    by_statement = {name: [proof for proof in proofs if proof.statement == name] for name in STATEMENTS}
     lines = [
         "# Which statement is proven where",
         "",
-        "Written by `tools/behaviours.py` from test results; do not edit. Each statement is about what the kernel",
-        "shows, and each test is named after what it proves. `host` is the machine that wrote this page; the other",
-        "names are cells of the VM bench: cgroup hierarchy, kernel, driver, and whether rootless or with user",
-        "namespaces throughout. The number is how many cases passed there.",
+        "Written by `make behaviours` from test results; do not edit. Each test is named after the statement that it",
+        "proves, and looks at what the kernel shows.",
         "",
-        "| statement | says | proven on |",
-        "| --- | --- | --- |",
+        "| statement | says | proven by | remains for |",
+        "| --- | --- | --- | --- |",
     ]
-    by_statement = {name: [proof for proof in proofs if proof.statement == name] for name in STATEMENTS}
-    lines += [f"| {name} | {text} | {places_text(by_statement[name])} |" for name, text in STATEMENTS.items()]
+    for name, text in STATEMENTS.items():
+        passed = {proof.test for proof in by_statement[name] if proof.outcome == "passed"}
+        proven = f"{len(passed)} tests" if len(passed) > 1 else "1 test" if passed else "**nothing**"
+        remaining = "{}: {}".format(*REMAINING[name]) if name in REMAINING else ""
+        lines.append(f"| {name} | {text} | {proven} | {remaining} |")
     lines += [
         "",
-        "## What waits for the engine",
+        "## Where",
         "",
-        "These statements also speak of parts that do not exist yet. What exists, the runtime and its library, is",
-        "tested.",
+        "`host` is the machine that wrote this page; the other names are cells of the VM bench",
+        "([design/vm-bench.md](design/vm-bench.md)): cgroup hierarchy, kernel, driver (cgroupfs unless told), user",
+        "(root unless told), and whether containers have user namespaces throughout. The number is how many cases",
+        "passed there; where there is none, the statement does not apply: a v1 host grants no writable cgroups, a",
+        "user has no devices to deny.",
         "",
-        *(f"- {name}: {text}" for name, text in WAITING.items()),
+        *table(by_statement),
         "",
         "## The tests",
     ]
@@ -170,8 +189,8 @@ def render(proofs: list[Proof]) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="tools/behaviours.py", description="Write docs/behaviours.md.")
-    parser.add_argument("--host", type=Path, nargs="*", default=[ROOT / "build/behaviours/host.xml"])
-    parser.add_argument("--cells", type=Path, default=ROOT / "build/vm/results")
+    parser.add_argument("--host", type=Path, nargs="*", default=[ROOT / "build/results/host.xml"])
+    parser.add_argument("--cells", type=Path, default=ROOT / "build/results/cells")
     parser.add_argument("--output", type=Path, default=TARGET)
     options = parser.parse_args(arguments)
     proofs = collect(options.host, options.cells)

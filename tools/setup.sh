@@ -1,6 +1,6 @@
 #!/bin/sh
-# Bring this machine to where `make run` (argument: run), `make check` (dev), `make test` (test) or `make test-vm` (vm)
-# works. Quick when it already is.
+# Bring this machine to where `make run` (argument: run), `make check` (dev) or `make test` (test) works. Quick when it
+# already is.
 # Debian packages are installed only as root and only those that are missing; everything else goes into .venv.
 set -eu
 cd "$(dirname "$0")/.."
@@ -8,8 +8,8 @@ cd "$(dirname "$0")/.."
 RUN_PACKAGES="python3 python3-venv ca-certificates libseccomp2 busybox-static"
 TEST_PACKAGES="runc crun podman containerd docker.io buildah skopeo conmon uidmap strace gcc libc6-dev musl-tools
     linux-libc-dev libseccomp-dev clang iproute2 procps jq fuse-overlayfs slirp4netns
-    docker-registry umoci apache2-utils"
-VM_PACKAGES="qemu-system-x86 mmdebstrap erofs-utils e2fsprogs kmod cpio"
+    docker-registry umoci apache2-utils
+    qemu-system-x86 mmdebstrap erofs-utils e2fsprogs kmod cpio"
 COMPILER_PACKAGES="gcc libc6-dev musl-tools linux-libc-dev"
 
 say() { echo "setup: $*" >&2; }
@@ -48,7 +48,6 @@ debian_packages() {
     wanted=$RUN_PACKAGES
     case "$1" in
         test) wanted="$wanted $TEST_PACKAGES" ;;
-        vm) wanted="$wanted $TEST_PACKAGES $VM_PACKAGES" ;;
     esac
     have_compiler || wanted="$wanted $COMPILER_PACKAGES"
     if ! command -v dpkg-query >/dev/null; then
@@ -96,8 +95,7 @@ case "${1:-}" in
     run) packages=run tools=build ;;
     dev) packages=run tools=dev ;;
     test) packages=test tools=dev ;;
-    vm) packages=vm tools=dev ;;
-    *) say "usage: tools/setup.sh run|dev|test|vm" && exit 2 ;;
+    *) say "usage: tools/setup.sh run|dev|test" && exit 2 ;;
 esac
 mkdir -p build
 stamp_packages=build/.packages-$packages

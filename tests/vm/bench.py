@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import os
 import re
+import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from vm.cells import ENVIRONMENT, HIERARCHIES, Cell, Selection, parse_cell
 from vm.debian import KERNELS, find_kernel, root_image
 from vm.machine import Machine
 from vm.payload import build_payload
-from vm.store import STORE, BenchError, lock, missing_tools
+from vm.store import RESULTS, BenchError, lacking, lock, slot
 
 __all__ = ["Outcome", "boot", "run_selection"]
 
@@ -48,31 +50,42 @@ class Outcome:
     files: list[Path] = field(default_factory=list)
 
 
-def boot(cell: Cell) -> Machine:
-    """Return the cell's machine, ready to be entered; builds what the store lacks. Call it with the lock held."""
-    absent = missing_tools()
-    if absent:
-        raise BenchError(f"boot a machine: these Debian packages are not installed: {' '.join(absent)}")
-    return Machine(cell.hierarchy, find_kernel(cell.kernel), root_image(), build_payload())
+@contextlib.contextmanager
+def boot(cell: Cell) -> Iterator[Machine]:
+    """The cell's machine, up and idle; builds what the store lacks, and waits until fewer machines run.
+
+    Raises:
+        BenchError: something that is needed is not installed, does not build, or does not boot.
+    """
+    why_not = lacking()
+    if why_not:
+        raise BenchError(f"boot a machine: {why_not}")
+    with slot() as number:
+        with lock():
+            machine = Machine(cell.hierarchy, find_kernel(cell.kernel), root_image(), build_payload(), number)
+        with machine:
+            yield machine
 
 
-def run_selection(machine: Machine, selection: Selection, on_message: Callable[[dict[str, Any]], None]) -> Outcome:
-    """Run pytest inside; every report goes to ``on_message`` as it arrives. Files end up in build/vm/results/CELL.
+def run_selection(
+    machine: Machine, selection: Selection, on_message: Callable[[dict[str, Any]], None], folder: Path
+) -> Outcome:
+    """Run pytest inside; every report goes to ``on_message`` as it arrives. Files end up in ``folder``, with no others.
 
     Raises:
         MachineLost: the guest went away or took too long; what was reported until then has been passed on.
     """
     outcome = Outcome(selection.cell)
-    folder = STORE / "results" / selection.cell.name
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        path.unlink()
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
     job = {
         "arguments": [*selection.arguments, "-o", f"timeout={TIMEOUT_FACTOR_S}"],
         "environment": selection.cell.environment,
         "rootless": selection.cell.is_rootless,
         "absent": selection.cell.absent,
-        "shards": selection.shards,
+        "parts": selection.parts,
+        "of": selection.of,
         "coverage": os.environ.get("CORRAL_COVERAGE") == "1",
     }
     start = time.monotonic()
@@ -140,10 +153,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         cell = parse_cell(options.cell)
         printer = Printer(cell, is_skip_fine=options.allow_skips)
-        selection = Selection(cell, tuple(options.arguments) or ENVIRONMENT, options.limit, options.shards)
-        with lock(), boot(cell) as machine:
+        selection = Selection(
+            cell, tuple(options.arguments) or ENVIRONMENT, options.limit, tuple(range(options.shards)), options.shards
+        )
+        with boot(cell) as machine:
             print(f"{cell.name}: {machine.kernel.release} up after {machine.boot_s:.1f} s", flush=True)
-            outcome = run_selection(machine, selection, printer.show)
+            outcome = run_selection(machine, selection, printer.show, RESULTS / "single" / cell.name)
     except (BenchError, ValueError) as error:
         print(f"tests/vm/bench.py: {error}", file=sys.stderr)
         return 2

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from pathlib import Path
 
-__all__ = ["HIERARCHIES", "Cell", "Selection", "all_selections", "default_selections", "parse_cell"]
-
-ROOT = Path(__file__).resolve().parents[2]
+__all__ = ["HIERARCHIES", "Batch", "Cell", "Selection", "all_batches", "default_batches", "parse_cell"]
 
 # Command line of the kernel for each way in which systemd mounts the hierarchies.
 HIERARCHIES = {
@@ -21,7 +18,6 @@ HIERARCHIES = {
     "v1": "systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=1",
 }
 SERIES = ("6.1", "5.10", "6.12")
-OTHERS = SERIES[1:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +58,12 @@ class Cell:
 
     @property
     def impossible(self) -> str:
-        """A pattern of the reasons for which a test may be skipped inside: the hierarchy has no such thing."""
+        """A pattern of the reasons for which a test may be skipped inside.
+
+        The hierarchy has no such thing, or the test is about hosts that lack what this one has.
+        """
         version = "v2" if self.hierarchy == "v2" else "v1"
-        return rf"cgroup {version} (has no|cannot) "
+        return rf"cgroup {version} (has no|cannot) |host: has "
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -80,6 +79,8 @@ class Cell:
             missing += ["cgroup-v2-only"]
         if self.hierarchy == "v1":
             missing += ["cgroup-v2"]
+        if self.kernel == "5.10":
+            missing += ["idmap"]
         if self.is_rootless:
             missing += ["root", "net-admin", "oom-score-lowering"]
         return tuple(missing)
@@ -91,9 +92,20 @@ class Selection:
 
     cell: Cell
     arguments: tuple[str, ...]
-    limit_s: float = 600
-    # Parallel pytest processes; each machine has two processors.
-    shards: int = 1
+    limit_s: float = 900
+    # Each part is a pytest process of its own, which runs every ``of``-th test; others run in other machines.
+    parts: tuple[int, ...] = (0,)
+    of: int = 1
+
+    @property
+    def name(self) -> str:
+        """The cell's name, and which parts these are if they are not all."""
+        missing = len(self.parts) < self.of
+        return self.cell.name + (f"+{','.join(str(part + 1) for part in self.parts)}of{self.of}" if missing else "")
+
+
+# Selections that follow each other on one machine, booted once.
+Batch = tuple[Selection, ...]
 
 
 def parse_cell(name: str) -> Cell:
@@ -116,43 +128,46 @@ def parse_cell(name: str) -> Cell:
 # The machine itself is what its name says.
 ENVIRONMENT = ("tests/vm/guest/test_environment.py",)
 # What must hold in every cell: the tests that are made for machines, and those named after statements about cgroups.
-_STATEMENT_FOLDERS = ("tests/vm/guest", "tests/behaviours", "tests/root/cgroup", "tests/userns")
+_CELL_FOLDERS = ("tests/vm/guest", "tests/behaviours")
+# What neither driver nor user changes: once on each machine.
+_MACHINE_FOLDERS = ("tests/root/cgroup", "tests/userns")
 _STATEMENTS = "guest or test_s0_ or test_s1_ or test_s2_"
-_SUITES = ("tests/vm/guest", "tests/behaviours", "tests/root/cgroup", "tests/userns", "tests/conformance")
-
-
-def _present(folders: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in folders if (ROOT / name).is_dir())
+# A user of its own cannot be had twice: a rootless container has a user namespace anyhow.
+_KINDS = ("", "-userns", "-rootless", "-systemd", "-systemd-userns", "-systemd-rootless")
 
 
 def _statements(name: str) -> Selection:
-    return Selection(parse_cell(name), (*_present(_STATEMENT_FOLDERS), "-k", _STATEMENTS), shards=2)
+    cell = parse_cell(name)
+    is_plain = cell.driver == "cgroupfs" and not cell.is_rootless and not cell.has_userns
+    folders = (*_CELL_FOLDERS, *_MACHINE_FOLDERS) if is_plain else _CELL_FOLDERS
+    return Selection(cell, (*folders, "-k", _STATEMENTS))
 
 
-def _everything(name: str, limit_s: float) -> Selection:
-    return Selection(parse_cell(name), _present(_SUITES), limit_s, shards=2)
+def _conformance(name: str, part: int, of: int) -> Batch:
+    return (Selection(parse_cell(name), ("tests/conformance",), limit_s=1800, parts=(part,), of=of),)
 
 
-def default_selections() -> list[Selection]:
-    """What `make test-vm` runs: each kind of machine once, the suites as a whole on the first."""
+def default_batches() -> list[Batch]:
+    """What `make test` runs: the black-box suite with systemd's driver, and the statements in all kinds of cells.
+
+    The longest first, since the machines run side by side.
+    """
     return [
-        _everything("v2-6.1", 900),
-        *map(_statements, ("v2-6.1-systemd", "v2-6.1-systemd-rootless", "v1-6.1", "v1-6.1-systemd")),
-        *map(_statements, ("v2-5.10-systemd", "v2-6.12-systemd")),
+        *(_conformance("v2-6.1-systemd", part, 2) for part in range(2)),
+        tuple(_statements("v2-6.1" + kind) for kind in _KINDS[:3]),
+        tuple(_statements("v2-6.1" + kind) for kind in _KINDS[3:]),
+        tuple(_statements("v1-6.1" + kind) for kind in _KINDS[:3]),
+        tuple(_statements("v1-6.1" + kind) for kind in _KINDS[3:]),
+        (_statements("v2-5.10-systemd"),),
+        (_statements("v2-6.12-systemd"),),
     ]
 
 
-def all_selections() -> list[Selection]:
-    """Every cell (ALL=1), and all suites once per machine; cells of one machine follow each other and share a boot."""
-    found = []
-    for hierarchy, kernel in (
-        ("v2", "6.1"),
-        ("v1", "6.1"),
-        ("hybrid", "6.1"),
-        *itertools.product(("v2", "v1"), OTHERS),
-    ):
-        for driver, is_rootless, has_userns in itertools.product(("cgroupfs", "systemd"), (False, True), (False, True)):
-            cell = Cell(hierarchy, kernel, driver, is_rootless, has_userns)
-            is_first = driver == "cgroupfs" and not is_rootless and not has_userns
-            found.append(_everything(cell.name, 2400) if is_first else _statements(cell.name))
+def all_batches() -> list[Batch]:
+    """Every cell, and the black-box suite with both drivers on every machine (ALL=1)."""
+    found: list[Batch] = []
+    for kernel, hierarchy in itertools.product(SERIES, HIERARCHIES):
+        machine = f"{hierarchy}-{kernel}"
+        found += [_conformance(machine + driver, part, 2) for driver in ("", "-systemd") for part in range(2)]
+        found += [tuple(_statements(machine + kind) for kind in kinds) for kinds in (_KINDS[:3], _KINDS[3:])]
     return found

@@ -2,57 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from vm.bench import boot
-from vm.cells import Cell
-from vm.machine import Machine
-from vm.store import BenchError, lock, missing_tools
+from vm.cells import Cell, all_batches, default_batches
+from vm.fleet import Fleet
+from vm.store import RESULTS, BenchError, lacking
 
 # Those run inside, where the variable is set.
 collect_ignore = [] if "CORRAL_VM_CELL" in os.environ else ["guest"]
 
-
-class Machines:
-    """The machine that runs at the moment: cells with the same one share a boot, another cell ends it."""
-
-    def __init__(self) -> None:
-        self._stack = contextlib.ExitStack()
-        self._current: Machine | None = None
-        self._key: tuple[str, str] | None = None
-
-    def enter(self, cell: Cell) -> Machine:
-        """Return a machine for this cell, up and idle."""
-        if self._current is None or self._key != cell.machine or not self._current.is_alive:
-            self.close()
-            self._stack.enter_context(lock())
-            self._current, self._key = self._stack.enter_context(boot(cell)), cell.machine
-        return self._current
-
-    def close(self) -> None:
-        """End the machine, if there is one."""
-        self._current = None
-        self._stack.close()
+BATCHES = all_batches() if os.environ.get("ALL") == "1" else default_batches()
 
 
 @pytest.fixture(scope="module")
-def machines() -> Iterator[Machines]:
-    """The machines of the cells; none is left when other folders' tests go on."""
-    absent = missing_tools()
-    if absent:
-        text = f"these Debian packages are not installed: {' '.join(absent)}"
-        if "vm" in os.environ.get("CORRAL_MUST", "").split(","):
-            pytest.fail(f"CORRAL_MUST names vm, but {text}", pytrace=False)
-        pytest.skip(f"requires vm: {text}")
-    found = Machines()
-    yield found
-    found.close()
+def fleet() -> Iterator[Fleet]:
+    """The machines, at work from now on; none is left when other folders' tests go on."""
+    why_not = lacking()
+    if why_not and "vm" in os.environ.get("CORRAL_MUST", "").split(","):
+        pytest.fail(f"CORRAL_MUST names vm, but {why_not}", pytrace=False)
+    if why_not:
+        pytest.skip(f"requires vm: {why_not}")
+    # What an earlier run left is no result of this one.
+    shutil.rmtree(RESULTS / "cells", ignore_errors=True)
+    with Fleet(BATCHES) as machines:
+        yield machines
 
 
 @pytest.fixture
@@ -71,8 +50,9 @@ def report(request: pytest.FixtureRequest) -> Callable[[Cell, dict[str, Any]], N
         if isinstance(data["longrepr"], list):
             # A skip's place and reason: pytest wants the tuple that JSON made a list of.
             data["longrepr"] = tuple(data["longrepr"])
-        file, line, name = data["location"]
-        data["location"] = (file, line, f"{name} in {cell.name}")
+        if "location" in data:
+            file, line, name = data["location"]
+            data["location"] = (file, line, f"{name} in {cell.name}")
         data["nodeid"] = f"{cell.name}::{data['nodeid']}"
         found = config.hook.pytest_report_from_serializable(config=config, data=data)
         if found is None:

@@ -200,7 +200,8 @@ def root_image() -> Path:
         make = ["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-E", "lazy_itable_init=1", "-L", "corral-root"]
         run_tool([*make, "-d", str(tree), str(image), "3G"], timeout_s=300)
         image.rename(target)
-    prune(target.parent, keep=1)
+    # Another checkout may share the store.
+    prune(target.parent, keep=2)
     return target
 
 

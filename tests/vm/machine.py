@@ -28,6 +28,7 @@ from vm.store import STORE, BenchError
 __all__ = ["Machine", "MachineLost"]
 
 MEMORY_MIB = 2048
+PROCESSORS = 2
 BOOT_LIMIT_S = 180
 # Longer than the longest time limit of a test inside.
 SILENCE_LIMIT_S = 400
@@ -42,13 +43,16 @@ class MachineLost(BenchError):
 
 
 class Machine:
-    """A booted guest. Use as a context manager: on leaving it, QEMU is gone."""
+    """A booted guest. Use as a context manager: on leaving it, QEMU is gone.
 
-    def __init__(self, hierarchy: str, kernel: Kernel, root: Path, payload: Path) -> None:
+    ``number`` tells it from others of its kind that run at the same time.
+    """
+
+    def __init__(self, hierarchy: str, kernel: Kernel, root: Path, payload: Path, number: int = 0) -> None:
         self.hierarchy = hierarchy
         self.kernel = kernel
         self.disks = {"root": root, "modules": kernel.modules, "payload": payload}
-        self.console = STORE / "consoles" / f"{hierarchy}-{kernel.release}.log"
+        self.console = STORE / "consoles" / f"{hierarchy}-{kernel.release}-{number}.log"
         self.hello: dict[str, Any] = {}
         self.boot_s = 0.0
         self._process: subprocess.Popen[bytes] | None = None
@@ -84,7 +88,16 @@ class Machine:
             model += ",-cx16"
         command = ["nice", "-n", "10", "setpriv", "--pdeathsig=KILL", "qemu-system-x86_64"]
         command += ["-accel", os.environ.get("CORRAL_VM_ACCEL", "tcg,thread=multi"), "-M", "q35", "-cpu", model]
-        command += ["-smp", "2", "-m", str(MEMORY_MIB), "-nodefaults", "-no-user-config", "-display", "none"]
+        command += [
+            "-smp",
+            str(PROCESSORS),
+            "-m",
+            str(MEMORY_MIB),
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+        ]
         command += ["-no-reboot", "-kernel", str(self.kernel.image), "-initrd", str(self.kernel.initramfs)]
         command += ["-append", append, "-serial", f"file:{self.console}", "-device", "virtio-rng-pci"]
         for serial, path in self.disks.items():
@@ -175,6 +188,11 @@ class Machine:
             text = self.console.read_bytes()[-20000:].decode(errors="replace")
             return "\n".join(line.rstrip() for line in text.splitlines()[-lines:])
         return ""
+
+    def end(self) -> None:
+        """Kill QEMU, from any thread: whoever reads from the guest learns that it ended."""
+        if self._process is not None:
+            self._process.kill()
 
     def close(self) -> None:
         """End QEMU by its pid, wait for it, close the port. May be called twice."""

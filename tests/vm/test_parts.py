@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vm import machine, payload
-from vm.cells import Cell, all_selections, default_selections, parse_cell
+from vm.cells import Batch, Cell, all_batches, default_batches, parse_cell
 from vm.debian import Kernel
 from vm.store import digest, missing_tools
 
@@ -35,19 +35,35 @@ def test_root_on_cgroupfs_is_the_default() -> None:
     assert {"CORRAL_VM_DRIVER": "cgroupfs", "CORRAL_VM_USER": "root"}.items() <= cell.environment.items()
 
 
+BATCHES = pytest.mark.parametrize("batches", [default_batches(), all_batches()], ids=["default", "all"])
+
+
 def test_default_cells_are_among_all_cells() -> None:
-    """ALL=1 leaves nothing out, and runs no cell twice."""
-    everything = [item.cell.name for item in all_selections()]
-    assert sorted(set(everything)) == sorted(everything)
-    assert [item.cell.name for item in default_selections() if item.cell.name not in everything] == []
+    """ALL=1 leaves nothing out."""
+    everything = {item.name for batch in all_batches() for item in batch}
+    assert {item.name for batch in default_batches() for item in batch} - everything == set()
 
 
-@pytest.mark.parametrize("selections", [default_selections(), all_selections()], ids=["default", "all"])
-def test_cells_of_one_machine_follow_each_other(selections: list[object]) -> None:
-    """Only then do they share a boot."""
-    machines = [item.cell.machine for item in selections]  # type: ignore[attr-defined]
-    changes = [new for old, new in zip([None, *machines], machines, strict=False) if old != new]
-    assert sorted(set(changes)) == sorted(changes)
+@BATCHES
+def test_selections_have_names_of_their_own(batches: list[Batch]) -> None:
+    """Results are kept by name."""
+    names = [item.name for batch in batches for item in batch]
+    assert sorted(set(names)) == sorted(names)
+
+
+@BATCHES
+def test_batch_is_of_one_machine(batches: list[Batch]) -> None:
+    """Its selections share a boot."""
+    assert [1] * len(batches) == [len({item.cell.machine for item in batch}) for batch in batches]
+
+
+@BATCHES
+def test_parts_are_a_whole(batches: list[Batch]) -> None:
+    """No part of a suite is left to nobody."""
+    parts: dict[str, set[int]] = {}
+    for item in (item for batch in batches for item in batch if item.of > 1):
+        parts.setdefault(f"{item.cell.name} of {item.of}", set()).update(item.parts)
+    assert {name: set(range(int(name.rsplit(" ", 1)[1]))) for name in parts} == parts
 
 
 def test_digest_tells_parts_from_their_concatenation() -> None:

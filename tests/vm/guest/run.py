@@ -24,6 +24,21 @@ TREE = Path("/srv/corral")
 RESULTS = Path("/run/corral-bench")
 TESTER = "tester"
 PLUGINS = ("-p", "pytest_timeout", "-p", "_hypothesis_pytestplugin", "-p", "reporter")
+# The launcher of planners that are measured: all imports from files, in the same order of folders.
+COVERED_LAUNCHER = """#!/usr/bin/python3
+import atexit
+import sys
+
+sys.path[:0] = ["{mount}/prefix/lib/python3.11/site-packages", "{mount}/python"]
+import coverage
+
+measured = coverage.Coverage(data_file="{data}", data_suffix=True, config_file="{tree}/pyproject.toml")
+atexit.register(measured.save)
+measured.start()
+from corral._boot import main
+
+main(sys.argv[1:])
+"""
 # Loaded here, because what needs them must not find them missing: on a real host they are loaded or load themselves.
 MODULES = "fuse tun overlay loop veth dummy bfq br_netfilter nf_tables ip_tables configfs".split()
 
@@ -77,6 +92,20 @@ def prepare() -> None:
     RESULTS.mkdir(mode=0o755)
 
 
+def measure_planners(results: Path) -> None:
+    """Let the planners that corral-runtime starts write coverage data, too.
+
+    Their interpreter looks at no environment and at no site-packages, so another launcher lies over theirs.
+    """
+    data = results / "planners"
+    data.mkdir()
+    data.chmod(0o1777)
+    launcher = results / "corral-planner"
+    launcher.write_text(COVERED_LAUNCHER.format(mount=MOUNT, tree=TREE, data=data / "coverage"))
+    launcher.chmod(0o755)
+    subprocess.run(["mount", "--bind", str(launcher), str(MOUNT / "prefix/bin/corral-planner")], check=True)
+
+
 def start_user_manager(user: pwd.struct_passwd) -> None:
     """Start systemd for the unprivileged user, as a login with lingering would."""
     subprocess.run(["loginctl", "enable-linger", user.pw_name], check=True, timeout=60)
@@ -90,7 +119,7 @@ def command_of(job: dict[str, Any], results: Path, shard: int) -> tuple[list[str
         "PATH": f"{MOUNT}/prefix/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "PYTHONPATH": f"{MOUNT}/bench:{MOUNT}/python:{MOUNT}/prefix/lib/python3.11/site-packages",
         "CORRAL_VM_FIFO": str(results / f"fifo-{shard}"),
-        "CORRAL_VM_SHARD": f"{shard}/{job['shards']}",
+        "CORRAL_VM_SHARD": f"{shard}/{job['of']}",
         "CORRAL_VM_ABSENT": ",".join(job["absent"]),
         "CORRAL_CONFORMANCE_RUNTIME": f"{MOUNT}/prefix/bin/corral-runtime",
         # Otherwise pytest rewrites the assertions of all of hypothesis anew in each guest: 20 s.
@@ -157,14 +186,26 @@ def run_job(port: int, job: dict[str, Any], number: int) -> None:
         start_user_manager(user)
         os.chown(results, user.pw_uid, user.pw_gid)
         subprocess.run(["chown", "-R", f"{user.pw_uid}:{user.pw_gid}", str(TREE)], check=True)
-    shards = [Shard(job, results, index, user) for index in range(job["shards"])]
+    if job["coverage"]:
+        measure_planners(results)
+    shards = [Shard(job, results, index, user) for index in job["parts"]]
     relay(port, shards)
+    if job["coverage"]:
+        subprocess.run(["umount", str(MOUNT / "prefix/bin/corral-planner")], check=True)
+        gather_planners(results)
     send_files(port, results)
     words = [item.output.read_bytes()[-20000:].decode(errors="replace") for item in shards]
     codes = [item.process.wait() for item in shards]
     # 5: nothing selected, which is fine for a part of a small selection.
     code = max((item for item in codes if item != 5), default=5)
     send(port, event="done", code=code, output="\n".join(words))
+
+
+def gather_planners(results: Path) -> None:
+    """Make one file of the planners' hundreds."""
+    command = [sys.executable, "-m", "coverage", "combine", "-q", f"--data-file={results}/coverage.planners"]
+    environment = {**os.environ, "PYTHONPATH": f"{MOUNT}/python"}
+    subprocess.run([*command, str(results / "planners")], cwd=TREE, env=environment, check=False)
 
 
 def relay(port: int, shards: list[Shard]) -> None:

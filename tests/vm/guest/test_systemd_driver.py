@@ -32,7 +32,8 @@ from corral.errors import AlreadyExists, FailedPrecondition, NotFound, Unsupport
 
 HIERARCHY = os.environ.get("CORRAL_VM_HIERARCHY", "")
 IS_ROOTLESS = os.environ.get("CORRAL_VM_USER") == "rootless"
-LONG_S = 20.0
+# Under emulation a reload of systemd takes seconds.
+LONG_S = 60.0
 Start = Callable[..., StartedUnit]
 
 # What every cell can limit: on v1 a user's manager has no controllers at all.
