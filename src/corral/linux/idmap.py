@@ -7,17 +7,12 @@ Source: user_namespaces(7), subuid(5), newuidmap(1).
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     Mapping = tuple[int, int, int]
     IdRange = tuple[int, int]  # first id, count
-
-# A map file takes this many lines: Linux kernel commit 6397fac4915a ("userns: bump idmap limits to 340") (in v4.15).
-MAX_LINES = 340
 
 # Ids are 32 bits wide, and the last one, (uid_t)-1, means "none".
 ID_LIMIT = 0xFFFFFFFF
@@ -36,38 +31,6 @@ def container_id(mappings: Iterable[Mapping], host_id: int) -> int | None:
     for inside, outside, size in mappings:
         if outside <= host_id < outside + size:
             return inside + host_id - outside
-    return None
-
-
-def first_overlap(mappings: Sequence[Mapping]) -> tuple[int, int] | None:
-    """Indexes of two mappings that share an id on either side (the kernel refuses such a map with EINVAL), or None."""
-    for side in (0, 1):
-        order = sorted(range(len(mappings)), key=lambda index: mappings[index][side])
-        for left, right in pairwise(order):
-            if mappings[left][side] + mappings[left][2] > mappings[right][side]:
-                return (min(left, right), max(left, right))
-    return None
-
-
-def map_problem(mappings: Sequence[Mapping]) -> tuple[int, str] | None:
-    """What the kernel would refuse in a map: (index of the mapping, cause), or None if it is sound.
-
-    An index of -1 concerns the map as a whole.
-    """
-    if not mappings:
-        return (-1, "no mapping given")
-    if len(mappings) > MAX_LINES:
-        return (MAX_LINES, f"{len(mappings)} mappings, the kernel takes {MAX_LINES}")
-    for index, (inside, outside, size) in enumerate(mappings):
-        if size <= 0:
-            return (index, f"size {size} is not positive")
-        if inside < 0 or outside < 0:
-            return (index, f"id {min(inside, outside)} is negative")
-        if inside + size > ID_LIMIT or outside + size > ID_LIMIT:
-            return (index, f"range of {size} ids from {max(inside, outside)} ends beyond the last id {ID_LIMIT - 1}")
-    overlap = first_overlap(mappings)
-    if overlap is not None:
-        return (overlap[1], f"overlaps mapping {overlap[0]}")
     return None
 
 

@@ -1,4 +1,4 @@
-"""The mount table: /proc/PID/mountinfo as values. Reads only; mounting is the executor's.
+"""The mount table: /proc/PID/mountinfo as values. Parses only; mounting is the executor's.
 
 Source: proc_pid_mountinfo(5).
 """
@@ -109,15 +109,6 @@ def parse_mountinfo(text: str) -> list[Mount]:
     return mounts
 
 
-def read_mountinfo(pid: int | str = "self", *, proc: str = "/proc") -> list[Mount]:
-    """The mount table that process ``pid`` sees, relative to its root.
-
-    Raises: OSError (FileNotFoundError when there is no such process, EINVAL for one that is exiting).
-    """
-    with open(f"{proc}/{pid}/mountinfo", "rb") as file:
-        return parse_mountinfo(file.read().decode("utf-8", "surrogateescape"))
-
-
 def mount_at(mounts: Sequence[Mount], path: str) -> Mount | None:
     """The mount that one sees at exactly ``path``: of several stacked there, the topmost. ``path`` is not resolved."""
     stacked = [mount for mount in mounts if mount.mount_point == path]
@@ -126,18 +117,3 @@ def mount_at(mounts: Sequence[Mount], path: str) -> Mount | None:
         if mount.mount_id not in covered:
             return mount
     return None
-
-
-def mount_containing(mounts: Sequence[Mount], path: str) -> Mount | None:
-    """The mount that holds absolute, normal ``path``: the one at its nearest ancestor. None if not even / is listed."""
-    while True:
-        mount = mount_at(mounts, path)
-        if mount is not None or path == "/":
-            return mount
-        path = path.rpartition("/")[0] or "/"
-
-
-def mounts_below(mounts: Sequence[Mount], path: str) -> list[Mount]:
-    """Mounts at ``path`` and beneath it, deepest first within the kernel's order reversed: the order to unmount."""
-    prefix = path if path.endswith("/") else path + "/"
-    return [m for m in reversed(mounts) if m.mount_point == path or m.mount_point.startswith(prefix)]

@@ -25,7 +25,6 @@ MAX_FDS = 253
 
 # sun_path holds 108 bytes with the final NUL.
 _MAX_PATH = 107
-_SO_PEERPIDFD = 77
 _INT_SIZE = 4
 
 
@@ -130,14 +129,3 @@ def peer_credentials(sock: Socket) -> tuple[int, int, int]:
     """(pid, uid, gid) of the peer when it connected (or made the pair); pid 0 if it is outside our pid namespace."""
     pid, uid, gid = struct.unpack("=iII", sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 3 * _INT_SIZE))
     return pid, uid, gid
-
-
-def peer_pidfd_or_none(sock: Socket) -> int | None:
-    """A pidfd of the peer, owned by the caller; None where the kernel cannot say.
-
-    Source: Linux kernel commit 7b26952a91cf ("net: core: add getsockopt SO_PEERPIDFD") (in v6.5).
-    """
-    try:
-        return sock.getsockopt(_socket.SOL_SOCKET, _SO_PEERPIDFD)
-    except OSError:
-        return None

@@ -2,7 +2,7 @@
 
 ctypes is imported at the first call. Joining or making namespaces is not for a Python process, and not here.
 
-Source: openat2(2), bpf(2), memfd_create(2).
+Source: openat2(2), bpf(2), mount_setattr(2).
 """
 
 from __future__ import annotations
@@ -43,10 +43,6 @@ _SYS_BPF_GENERIC = 280
 _SYS_SECCOMP = {"x86_64": 317, "i686": 354, "armv7l": 383, "ppc64le": 358, "s390x": 348}
 _SYS_SECCOMP_GENERIC = 277
 _SECCOMP_SET_MODE_FILTER = 1
-
-_MFD_NOEXEC_SEAL = 0x0008
-_SEAL_SEAL, _SEAL_SHRINK, _SEAL_GROW, _SEAL_WRITE = 1, 2, 4, 8
-_ALL_SEALS = _SEAL_SEAL | _SEAL_SHRINK | _SEAL_GROW | _SEAL_WRITE
 
 
 def _syscall(number: int, arguments: Sequence[Any], path: str | None = None) -> int:
@@ -119,42 +115,6 @@ def syncfs(fd: int) -> None:
     if libc.syncfs(ctypes.c_int(fd)) < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-
-
-def sealed_memfd(name: str, data: bytes) -> int:
-    """A memory file with ``data`` that nobody can change any more, positioned at 0; the descriptor is the caller's.
-
-    It cannot be executed, where the kernel knows how to say so.
-    Source: Linux kernel commit 105ff5339f49 ("mm/memfd: add MFD_NOEXEC_SEAL and MFD_EXEC") (in v6.3).
-    """
-    import fcntl
-
-    flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
-    try:
-        fd = os.memfd_create(name, flags | _MFD_NOEXEC_SEAL)
-    except OSError as exc:
-        if exc.errno != errno.EINVAL:
-            raise
-        fd = os.memfd_create(name, flags)
-    try:
-        written = 0
-        while written < len(data):
-            written += os.pwrite(fd, data[written:], written)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _ALL_SEALS)
-    except OSError:
-        os.close(fd)
-        raise
-    return fd
-
-
-def is_sealed(fd: int) -> bool:
-    """Whether ``fd`` is a memory file whose content can neither change nor move."""
-    import fcntl
-
-    try:
-        return fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _ALL_SEALS == _ALL_SEALS
-    except OSError:
-        return False
 
 
 def _bpf(command: int, attributes: bytes) -> tuple[int, bytes]:

@@ -25,7 +25,11 @@ ALLOW_ALL: Rule = (True, "a", -1, -1, "rwm")
 @pytest.fixture
 def cgroup(mark: str) -> Iterator[Path]:
     """A v2 cgroup of our own, removed at the end."""
-    [mount, *_] = [mount for mount in mountinfo.read_mountinfo() if mount.fstype == "cgroup2"]
+    [mount, *_] = [
+        mount
+        for mount in mountinfo.parse_mountinfo(Path("/proc/self/mountinfo").read_text())
+        if mount.fstype == "cgroup2"
+    ]
     path = Path(mount.mount_point) / mark
     path.mkdir()
     yield path

@@ -36,44 +36,6 @@ def test_container_id_is_none_when_outside_of_the_map() -> None:
     assert idmap.container_id(MAP, 5) is None
 
 
-@pytest.mark.parametrize(
-    ("mappings", "expected"),
-    [
-        ([(0, 0, 10), (10, 10, 10)], None),
-        ([(0, 0, 10), (9, 100, 1)], (0, 1)),
-        ([(0, 100, 10), (50, 109, 1)], (0, 1)),
-        ([(20, 0, 5), (0, 10, 5), (4, 30, 1)], (1, 2)),
-        ([], None),
-    ],
-)
-def test_overlap_is_found_when_either_side_shares_ids(
-    mappings: list[tuple[int, int, int]], expected: tuple[int, int] | None
-) -> None:
-    """The kernel refuses ranges that share ids inside or outside."""
-    assert expected == idmap.first_overlap(mappings)
-
-
-@pytest.mark.parametrize(
-    ("mappings", "expected"),
-    [
-        (MAP, None),
-        ([], (-1, "no mapping given")),
-        ([(i, i, 1) for i in range(341)], (340, "341 mappings, the kernel takes 340")),
-        ([(0, 0, 0)], (0, "size 0 is not positive")),
-        ([(0, -5, 1)], (0, "id -5 is negative")),
-        ([(0, 0, 0xFFFFFFFF)], None),
-        ([(1, 0, 0xFFFFFFFF)], (0, "range of 4294967295 ids from 1 ends beyond the last id 4294967294")),
-        ([(0, 0, 2), (1, 9, 1)], (1, "overlaps mapping 0")),
-    ],
-    ids=["sound", "empty", "many", "size", "negative", "full", "beyond", "overlap"],
-)
-def test_problem_is_told_when_the_kernel_would_refuse(
-    mappings: list[tuple[int, int, int]], expected: tuple[int, str] | None
-) -> None:
-    """Each refusal names the mapping and the cause."""
-    assert expected == idmap.map_problem(mappings)
-
-
 def test_map_text_parses_back_when_formatted() -> None:
     """format_map writes what parse_map reads."""
     assert "0 1000 1\n1 100000 65536\n" == idmap.format_map(MAP)

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from corral.linux.mountinfo import (
     mount_at,
-    mount_containing,
-    mounts_below,
     parse_mountinfo,
-    read_mountinfo,
     unescape,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LINE = (
     "36 35 98:0 /mnt1 /mnt/a\\040b rw,noatime shared:7 master:1 propagate_from:2 - ext3 /dev/root rw,errors=continue\n"
@@ -117,51 +109,11 @@ def test_parser_never_raises_for_any_text(text: str) -> None:
     assert isinstance(parse_mountinfo(text), list)
 
 
-def test_bytes_survive_when_they_are_no_text(tmp_path: Path) -> None:
-    """A path that is not UTF-8 round-trips through os.fsencode."""
-    (tmp_path / "1").mkdir()
-    (tmp_path / "1" / "mountinfo").write_bytes(b"1 0 0:1 / /\xff\\040 rw - tmpfs t rw\n")
-    [mount] = read_mountinfo(1, proc=str(tmp_path))
-    assert "/\udcff " == mount.mount_point
-
-
-def test_own_table_has_a_root_when_read() -> None:
-    """The real file of this machine parses, and / is in it."""
-    assert mount_at(read_mountinfo(), "/") is not None
-
-
 def test_topmost_wins_when_mounts_are_stacked() -> None:
     """Of two mounts at one place, one sees the upper."""
     mount = mount_at(parse_mountinfo(TREE), "/data")
     assert mount is not None
     assert "second" == mount.source
-
-
-@pytest.mark.parametrize(
-    ("path", "source"),
-    [
-        ("/data/x/y", "inner"),
-        ("/data/z", "second"),
-        ("/databases", "/dev/sda1"),
-        ("/", "/dev/sda1"),
-        ("/database", "other"),
-    ],
-)
-def test_nearest_mount_is_found_when_path_is_inside(path: str, source: str) -> None:
-    """A path belongs to the mount at its nearest ancestor, by whole components."""
-    mount = mount_containing(parse_mountinfo(TREE), path)
-    assert mount is not None
-    assert source == mount.source
-
-
-def test_nothing_contains_a_path_when_table_is_empty() -> None:
-    """No table, no mount."""
-    assert mount_containing([], "/a/b") is None
-
-
-def test_inner_mounts_come_first_when_listed_below() -> None:
-    """The order is one in which they can be unmounted."""
-    assert ["inner", "second", "first"] == [m.source for m in mounts_below(parse_mountinfo(TREE), "/data")]
 
 
 def test_repr_names_the_place_when_printed() -> None:

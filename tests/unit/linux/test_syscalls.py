@@ -49,29 +49,6 @@ def test_mode_is_applied_when_file_is_made(tmp_path: Path) -> None:
     os.close(root)
 
 
-@pytest.mark.parametrize("size", [0, 1, 3_000_000])
-def test_content_is_fixed_when_memfd_is_sealed(size: int) -> None:
-    """It reads from the start, and neither writing, growing nor unsealing works."""
-    fd = syscalls.sealed_memfd("test", b"x" * size)
-    assert (size, b"x" * min(size, 5)) == (os.fstat(fd).st_size, os.read(fd, 5))
-    assert syscalls.is_sealed(fd)
-    for act in (lambda: os.pwrite(fd, b"y", 0), lambda: os.ftruncate(fd, size + 1)):
-        with pytest.raises(PermissionError):
-            act()
-    os.close(fd)
-
-
-def test_file_is_not_sealed_when_it_can_change(tmp_path: Path) -> None:
-    """An ordinary file, a pipe and an unsealed memory file are told apart from a sealed one."""
-    ours = os.memfd_create("open", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    reader, writer = os.pipe()
-    (tmp_path / "f").touch()
-    plain = os.open(tmp_path / "f", os.O_RDONLY)
-    assert [False] * 3 == [syscalls.is_sealed(fd) for fd in (ours, reader, plain)]
-    for fd in (ours, reader, writer, plain):
-        os.close(fd)
-
-
 def test_mount_setattr_is_there_when_the_kernels_symbols_have_it() -> None:
     """The probe says what the kernel's own list of symbols says, and loses no descriptor."""
     before = os.listdir("/proc/self/fd")
