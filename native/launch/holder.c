@@ -9,13 +9,13 @@
 
 /* It stays until it is killed, by systemd's SIGTERM as well. */
 static _Noreturn void stay_for_ever(void) {
+    prctl(PR_SET_NAME, "corral:holder");
+    prctl(PR_SET_DUMPABLE, 0);
     int null = open_at(AT_FDCWD, "/dev/null", O_RDWR, 0);
     for (int fd = 0; null > 2 && fd < 3; fd++)
         (void)dup2(null, fd);
     if (null > 2)
         close(null);
-    prctl(PR_SET_NAME, "corral:holder");
-    prctl(PR_SET_DUMPABLE, 0);
     for (;;)
         pause();
 }
