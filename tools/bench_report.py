@@ -88,11 +88,11 @@ def targets(results: Results) -> str:
     return "\n".join(lines)
 
 
-def write_between_marks(path: Path, text: str) -> None:
+def write_between_marks(path: Path, text: str, *, begin: str = BEGIN, end: str = END) -> None:
     """Replace what stands between the two marks of a file. Raises: ValueError if it has none."""
     content = path.read_text()
-    head, begin, rest = content.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
+    head, first, rest = content.partition(begin)
+    _, last, tail = rest.partition(end)
+    if not first or not last:
         raise ValueError(f"{path} has no marks for results")
-    path.write_text(f"{head}{begin}\n\n{text}\n\n{end}{tail}")
+    path.write_text(f"{head}{first}\n\n{text}\n\n{last}{tail}")

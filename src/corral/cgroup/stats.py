@@ -177,6 +177,10 @@ def read_stats(group: Group) -> Stats:
     stats = Stats()
     is_v1 = v1_controllers(group.members)
     read_counters(group, stats, is_v1)
+    if "memory" in is_v1:
+        # Kernel memory has no limits of its own that anybody sets: not for every sample.
+        _read_rest_v1(group, stats.memory.kernel, "kmem.")
+        _read_rest_v1(group, stats.memory.kernel_tcp, "kmem.tcp.")
     _read_hugepages(group, stats, is_v1="hugetlb" in is_v1)
     _read_cpuset(group, stats)
     return stats
@@ -244,16 +248,17 @@ def _read_memory_v1(group: Reader, memory: MemoryStats) -> None:
     memory.raw = _pairs(group, "memory", "memory.stat")
     memory.cache_bytes = memory.raw.get("cache", 0)
     memory.oom_kills = _pairs(group, "memory", "memory.oom_control").get("oom_kill", 0)
-    for counter, middle in (
-        (memory.usage, ""),
-        (memory.memory_and_swap, "memsw."),
-        (memory.kernel, "kmem."),
-        (memory.kernel_tcp, "kmem.tcp."),
-    ):
+    memory.kernel.usage_bytes = _number(group, "memory", "memory.kmem.usage_in_bytes")
+    memory.kernel_tcp.usage_bytes = _number(group, "memory", "memory.kmem.tcp.usage_in_bytes")
+    for counter, middle in ((memory.usage, ""), (memory.memory_and_swap, "memsw.")):
         counter.usage_bytes = _number(group, "memory", f"memory.{middle}usage_in_bytes")
-        counter.max_bytes = _number(group, "memory", f"memory.{middle}max_usage_in_bytes")
-        counter.limit_bytes = _number(group, "memory", f"memory.{middle}limit_in_bytes")
-        counter.failures = _number(group, "memory", f"memory.{middle}failcnt")
+        _read_rest_v1(group, counter, middle)
+
+
+def _read_rest_v1(group: Reader, counter: Counter, middle: str) -> None:
+    counter.max_bytes = _number(group, "memory", f"memory.{middle}max_usage_in_bytes")
+    counter.limit_bytes = _number(group, "memory", f"memory.{middle}limit_in_bytes")
+    counter.failures = _number(group, "memory", f"memory.{middle}failcnt")
 
 
 def _read_memory_v2(group: Reader, memory: MemoryStats) -> None:
@@ -300,7 +305,8 @@ def _read_io_v1(group: Reader, io: IoStats) -> None:
     """Whichever scheduler counts: BFQ, the CFQ of kernels before 5.0, else what throttling sees."""
     for kind, files in _IO_FILES.items():
         for file in files:
-            entries = list(_io_entries(group.read_or_none("blkio", file) or ""))
+            text = group.read_or_none("blkio", file)
+            entries = list(_io_entries(text)) if text else []
             if entries:
                 io.tables[kind] = entries
                 break
@@ -390,8 +396,15 @@ def _number(group: Reader, controller: str, file: str) -> int:
 
 def _pairs(group: Reader, controller: str, file: str) -> dict[str, int]:
     """A flat keyed file; lines that are not ``key number`` are skipped."""
+    text = group.read_or_none(controller, file) or ""
+    words = text.split()
+    if len(words) == 2 * text.count("\n"):
+        try:
+            return dict(zip(words[::2], map(int, words[1::2]), strict=True))
+        except ValueError:
+            pass  # a line of another kind, and one more that makes up for its words
     pairs = {}
-    for line in (group.read_or_none(controller, file) or "").splitlines():
+    for line in text.splitlines():
         key, _, number = line.partition(" ")
         if number.isdecimal():
             pairs[key] = int(number)
