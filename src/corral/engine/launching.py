@@ -34,7 +34,7 @@ LOG_FILES = 3
 
 
 def create_process(facts: Facts, arrangement: Arrangement, run: int) -> int:
-    """Have a monitor make the container's init, which then waits; returns the monitor's pid.
+    """Have a monitor make the container's init, which then waits; returns its pid.
 
     Raises: CorralError with what the plan or the kernel refused; nothing is left then but an empty run directory.
     """
@@ -61,15 +61,15 @@ def _root_plan(facts: Facts, arrangement: Arrangement) -> RootfsPlan | None:
 
 
 def converse(places: Places, spec: dict[str, str], words: list[str], rootfs: RootfsPlan | None) -> int:
-    """Spawn a monitor and be its planner until its process exists, or the reason why not is known."""
+    """Spawn a monitor and be its planner until its process exists; returns the pid of that. Raises: CorralError."""
     ours, theirs = seqpacket_pair()
     try:
         with Keeper.open(places, cgroups=supervisor_groups(places)) as keeper:
             try:
-                pid = keeper.spawn(spec, theirs.fileno())
+                monitor_pid = keeper.spawn(spec, theirs.fileno())
             finally:
                 theirs.close()
-        session = Session(ours, pid)
+        session = Session(ours, monitor_pid)
         session.begin(words, Surroundings("/", {}), rootfs=rootfs)
         while not session.is_over:
             session.receive()
@@ -77,7 +77,7 @@ def converse(places: Places, spec: dict[str, str], words: list[str], rootfs: Roo
             raise session.refusal
     finally:
         ours.close()
-    return pid
+    return session.pid
 
 
 def release(run_directory: str, before_release: Callable[[Monitor], None] | None) -> None:

@@ -32,16 +32,17 @@ class Result:
 
 
 def find_program(name: str) -> str:
-    """The absolute path of one of our programs: beside the one that runs, the interpreter, or in a checkout's build.
+    """The absolute path of one of our programs: in a checkout its build's, else beside what was started, or Python.
 
     Never from PATH: it runs with our rights. Raises: NotFound.
     """
-    package = __file__.rpartition("/corral/")[0]
     started = sys.argv[0] if sys.argv else ""
+    # Modules that come from the launcher's archive have no file.
+    package, found, _ = str(globals().get("__file__", "")).rpartition("/src/corral/")
     places = [
+        f"{package}/build/bin" if found else "",
         paths.dirname(paths.realpath(started)) if "/" in started else "",
         paths.dirname(sys.executable or ""),
-        f"{paths.dirname(package)}/build/bin",
         f"{sys.prefix}/bin",
     ]
     for directory in places:

@@ -70,7 +70,7 @@ def start_container(
     facts = status.look(places, container_id)
     if not is_created_only:
         _after_start(facts, is_restart=is_restart)
-    return {"id": container_id, "run": facts.run, "pid": facts.pid}
+    return {"id": container_id, "run": facts.run, "pid": facts.state["run"].get("pid", 0)}
 
 
 def _check(facts: Facts) -> None:
