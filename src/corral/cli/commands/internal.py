@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from corral.cli.context import Context
     from corral.cli.flags import Line
 
-COMMANDS = (Command("_exited", "ID", least=1, most=1), Command("_due", "ID", least=1, most=1))
+COMMANDS = (Command("_exited", "ID", least=1, most=2), Command("_due", "ID", least=1, most=1))
 
 
 def run(line: Line, context: Context) -> int:
     """Settle what ended, or do what is due."""
-    context.verb(line.command[1:], line.args[0])
+    context.verb(line.command[1:], *line.args)
     return 0
