@@ -37,14 +37,14 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 BOOT_MODULES = ("virtio_pci", "virtio_blk", "erofs")
 
 GUEST_PACKAGES = (
-    "buildah busybox-static conmon crun dbus dbus-user-session e2fsprogs fuse-overlayfs gcc iproute2 kmod libc6-dev "
-    "libpam-systemd libseccomp2 login musl-tools passwd podman procps python3 runc slirp4netns strace systemd "
-    "systemd-sysv udev uidmap util-linux"
+    "buildah busybox-static conmon containerd crun dbus dbus-user-session e2fsprogs fuse-overlayfs gcc iproute2 kmod "
+    "libc6-dev libpam-systemd libseccomp2 login musl-tools passwd podman procps python3 runc slirp4netns strace "
+    "systemd systemd-sysv udev uidmap util-linux"
 ).split()
 LEFT_OUT = tuple(f"/usr/share/{name}/*" for name in ("doc", "man", "locale", "info", "lintian", "bash-completion"))
 # Work that a machine of two minutes' life has no use for.
 MASKED_UNITS = (
-    "e2scrub_all.timer fstrim.timer getty@.service serial-getty@.service podman-auto-update.timer "
+    "containerd.service e2scrub_all.timer fstrim.timer getty@.service serial-getty@.service podman-auto-update.timer "
     "podman-restart.service podman-auto-update.service podman.service podman.socket e2scrub_reap.service "
     "systemd-random-seed.service systemd-update-utmp.service systemd-update-utmp-runlevel.service "
     "systemd-pstore.service systemd-timesyncd.service systemd-networkd.service "
