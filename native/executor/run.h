@@ -90,6 +90,9 @@ extern struct verdict verdict;
 /* Waits for it, at most 30 s, into `verdict`; `m` is scratch. 0, or -ECANCELED with a detail. */
 int await_verdict(struct context *c, struct message *m);
 
+/* Takes back the pid file that PID_FILE has written: nobody shall signal the pid of what never became a container. */
+void pid_file_withdraw(struct context *c);
+
 /* Connects to a unix socket by a path of any length; type SOCK_STREAM or another. Returns the socket or -errno. */
 int connect_unix(const char *path, int type);
 

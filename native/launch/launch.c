@@ -162,6 +162,7 @@ void launch_explain(struct context *c, struct failure f, char *text, size_t size
 
 int launch_undo(struct context *c, char *why, size_t size) {
     int r = 0;
+    pid_file_withdraw(c);
     reap_children(c);
     /* The lock goes only after: until the record is gone, nobody else may take it for stale. */
     if (!(c->mode & MODE_EXEC) && c->record >= 0)
