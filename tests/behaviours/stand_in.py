@@ -85,8 +85,12 @@ class ActingSystemd(FakeSystemd):
 
 
 def _processes(directory: Path) -> list[int]:
-    files = [directory / "cgroup.procs", *directory.glob("*/cgroup.procs")]
-    return [int(line) for file in files if file.exists() for line in file.read_text().split()]
+    found: list[int] = []
+    for file in (directory / "cgroup.procs", *directory.glob("*/cgroup.procs")):
+        # The runtime removes groups meanwhile.
+        with contextlib.suppress(OSError):
+            found += map(int, file.read_text().split())
+    return found
 
 
 def look_for(runtime: Runtime, systemd: FakeSystemd) -> None:

@@ -29,7 +29,7 @@ ENGINE = ("--cgroup-layout", "engine")
 SLEEP = "exec sleep 1000"
 LIMIT = 24 << 20
 HOG = "exec dd if=/dev/zero of=/dev/null bs=200M count=1"
-pytestmark = applies("root", "limits")
+pytestmark = applies("scopes", "limits")
 
 
 @pytest.fixture
@@ -104,15 +104,20 @@ def test_s0_8_exact_limits_stand_on_the_leaf_and_more_on_the_scope(
             assert int((group_at("pids", scope) / "pids.max").read_text()) == 40 + TASKS_ALLOWANCE
 
 
+def reload_systemd() -> None:
+    """The one that runs the container's unit."""
+    subprocess.run(["systemctl", *(() if facts.is_root() else ("--user",)), "daemon-reload"], check=True, timeout=100)
+
+
 @applies("systemd-driver")
 def test_s0_8_limits_of_both_survive_a_reload_and_an_update(runtime: Runtime, bundle: Bundle, scope: str) -> None:
     """systemd writes the scope's anew; the leaf is none of its business."""
     bundle.resources.update(places.LIMITS)
     with runtime.start(bundle, SLEEP, *ENGINE) as c:
-        subprocess.run(["systemctl", "daemon-reload"], check=True, timeout=100)
+        reload_systemd()
         assert places.limits_of(c.pid) == places.LIMITS_READ
         c.runtime("update", "--pids-limit", "60", c.id)
-        subprocess.run(["systemctl", "daemon-reload"], check=True, timeout=100)
+        reload_systemd()
         assert places.limits_of(c.pid)["pids"] == "60"
         assert int((group_at("pids", scope) / "pids.max").read_text()) == 60 + TASKS_ALLOWANCE
 
@@ -167,6 +172,22 @@ def test_s2_12_interrupted_start_leaves_no_holder(
     )
     assert done.returncode != 0
     runtime("delete", "--force", name)
+    assert wait_until(lambda: all_gone(scope), "the end of the scope")
+    assert wait_until(lambda: not holders(name), "the end of the holder")
+
+
+@pytest.mark.parametrize("step", ["SCOPE:after", "CG_ATTACH:after", "CG_READ"])
+def test_s2_12_gc_ends_the_holder_of_an_interrupted_start(
+    runtime: Runtime, bundle: Bundle, scope: str, step: str
+) -> None:
+    """Without anybody who knows the container's name."""
+    bundle.resources["pids"] = {"limit": 40}
+    bundle.shell("true")
+    bundle.write()
+    name = unique_id()
+    words = ("create", "--bundle", bundle.path, *ENGINE, name)
+    runtime(*words, check=False, env={"CORRAL_FAILPOINT": f"front:{step}:kill"}, output=bundle.path / "output")
+    wait_until(lambda: runtime("gc").returncode == 0 and not (runtime.root / name).exists(), "the end of the record")
     assert wait_until(lambda: all_gone(scope), "the end of the scope")
     assert wait_until(lambda: not holders(name), "the end of the holder")
 
@@ -231,6 +252,22 @@ def test_s4_7_counters_of_an_oom_kill_can_be_read_after_the_end(runtime: Runtime
             assert (after[0].is_gone, after[0].kills - before[0].kills) == (False, 1)
             c.delete()
         assert wait_until(lambda: all_gone(scope), "the end of the scope")
+
+
+@applies("systemd-driver")
+def test_s2_7_no_unit_is_left_after_an_oom_kill(runtime: Runtime, bundle: Bundle, scope: str) -> None:
+    """Neither active nor failed."""
+    with created_hog(runtime, bundle, scope) as (c, _):
+        c.start()
+        c.wait()
+        c.delete()
+    words = ["systemctl", *(() if facts.is_root() else ("--user",)), "list-units", "--all", "--no-legend"]
+    unit = scope.rpartition("/")[2]
+
+    def listed() -> str:
+        return subprocess.run([*words, unit], capture_output=True, text=True, check=True, timeout=100).stdout
+
+    assert wait_until(lambda: not listed(), f"the end of {unit}")
 
 
 def test_s4_9_limit_that_was_hit_is_the_leafs(runtime: Runtime, bundle: Bundle, scope: str) -> None:
