@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from corral.image.load import FdReader
 from corral.image.lookup import local_name
 from corral.image.manifest import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest
 from corral.image.platforms import host_platform, parse_platform
+from corral.image.tarwrite import tree_stream
 from corral.oci.json import dumps
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ def add_image(store: ImageStore, layer: Readable | None, making: Making, *, base
 
 
 def import_image(store: ImageStore, source: str | int, making: Making) -> Image:
-    """Make an image of one layer from the tar of a root filesystem (a path, or a descriptor, left open).
+    """Make an image of one layer from a root filesystem: a directory, or a tar (a path, or a descriptor, left open).
 
     Raises: NotFound, InvalidArgument.
     """
@@ -73,7 +75,8 @@ def import_image(store: ImageStore, source: str | int, making: Making) -> Image:
     except OSError as exc:
         raise NotFound(f"import {source}: {str(exc.strerror).lower()}", path=source, errno=exc.errno or 0) from exc
     try:
-        return add_image(store, FdReader(fd), making)
+        is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
+        return add_image(store, tree_stream(fd) if is_directory else FdReader(fd), making)
     finally:
         os.close(fd)
 

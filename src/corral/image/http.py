@@ -92,6 +92,9 @@ class Client:
 
     def __init__(self, *, is_insecure: bool = False, connections: int = 8, read_timeout_s: float = _READ_S) -> None:
         self.is_insecure = is_insecure
+        if is_insecure:
+            # Whoever configured it so need not be told at each request.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._connections = connections
         self._timeout = urllib3.Timeout(connect=_CONNECT_S, read=read_timeout_s)
         self._lock = threading.Lock()
@@ -165,8 +168,10 @@ class Client:
 
     def _make_manager(self, url: str) -> urllib3.PoolManager:
         parts = urlsplit(url)
-        context = client_context(parts.netloc.rpartition("@")[2], is_verified=not self.is_insecure)
-        options = {"maxsize": self._connections, "block": False, "ssl_context": context, "blocksize": 256 << 10}
+        options: dict[str, object] = {"maxsize": self._connections, "block": False, "blocksize": 256 << 10}
+        if parts.scheme == "https":
+            host = parts.netloc.rpartition("@")[2]
+            options["ssl_context"] = client_context(host, is_verified=not self.is_insecure)
         proxy = urllib.request.getproxies().get(parts.scheme, "")
         if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
             return urllib3.ProxyManager(proxy if "://" in proxy else f"http://{proxy}", **options)  # type: ignore[arg-type]

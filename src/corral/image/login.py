@@ -47,7 +47,7 @@ def logged_in_user(host: str, *, authfile: str = "") -> str:
 
 
 def registry_host(text: str) -> str:
-    """``host[:port]`` of what a user calls a registry (also a URL); Docker Hub's without any. Raises: InvalidArgument."""
+    """``host[:port]`` of what a user calls a registry (also a URL); Docker Hub's for ''. Raises: InvalidArgument."""
     host = text.removeprefix("https://").removeprefix("http://").rstrip("/") or DEFAULT_REGISTRY
     if "/" in host or is_short_name(f"{host}/any"):
         raise InvalidArgument(

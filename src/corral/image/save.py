@@ -8,7 +8,6 @@ Source: image-spec image-layout.md; Docker image spec 1.2.
 from __future__ import annotations
 
 import os
-import tarfile
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from corral.errors import AlreadyExists, InvalidArgument
@@ -18,6 +17,8 @@ from corral.image.ingest import CHUNK, Readable
 from corral.image.layer_stream import LayerStream
 from corral.image.load import CONTAINERD_NAME, REF_NAME
 from corral.image.manifest import OCI_INDEX, Descriptor
+from corral.image.tarstream import FILE, RECORD, Member
+from corral.image.tarwrite import end_of_archive, header
 from corral.oci.json import dumps
 
 if TYPE_CHECKING:
@@ -39,9 +40,10 @@ def save(
     archive: Format = "docker-archive",
     cancel: Cancel | None = None,
 ) -> None:
-    """Write the images to ``target``: a path, which must not exist, or (for archives) a descriptor, which stays open.
+    """Write the images to ``target``: a path, or (for archives) a descriptor, which stays open.
 
-    An archive at a path appears when it is complete. Raises: NotFound, AlreadyExists, InvalidArgument.
+    An archive at a path appears when it is complete, in place of a file that was there; a directory must be empty.
+    Raises: NotFound, AlreadyExists, InvalidArgument.
     """
     if archive not in FORMATS:
         raise InvalidArgument(f"save images: format {archive!r} is none of {', '.join(FORMATS)}")
@@ -53,12 +55,28 @@ def save(
             raise InvalidArgument("save images: a directory cannot be written to a pipe", hint="name it with --output")
         _write(store, chosen, _TarSink(target, cancel), archive)
         return
-    if os.path.lexists(target) and not (archive == "oci-dir" and os.path.isdir(target) and not os.listdir(target)):
+    is_taken = os.path.lexists(target) and not (os.path.isdir(target) and not os.listdir(target))
+    if (archive == "oci-dir" and is_taken) or (archive != "oci-dir" and os.path.isdir(target)):
         raise AlreadyExists(
             f"save images to {target}: it exists", hint="remove it, or choose another name", path=target
         )
     if archive == "oci-dir":
         _write(store, chosen, _FolderSink(target, cancel), archive)
+    else:
+        _save_file(store, chosen, target, archive, cancel)
+
+
+def _save_file(store: ImageStore, chosen: list[_Chosen], target: str, archive: Format, cancel: Cancel | None) -> None:
+    if os.path.exists(target) and not os.path.isfile(target):
+        # /dev/stdout, a named pipe: nothing to be renamed.
+        try:
+            fd = os.open(target, os.O_WRONLY | os.O_CLOEXEC)
+        except OSError as exc:
+            raise storage_error("open", target, exc) from exc
+        try:
+            _write(store, chosen, _TarSink(fd, cancel), archive)
+        finally:
+            os.close(fd)
         return
     growing = f"{target}.part-{os.getpid()}"
     try:
@@ -111,24 +129,21 @@ class _TarSink:
         self._fd = fd
         self._cancel = cancel
         self._written: set[str] = set()
-        self._size = 0
 
     def file(self, name: str, size: int, content: Readable) -> None:
         if name in self._written:
             return
         self._written.add(name)
-        header = tarfile.TarInfo(name)
-        header.size, header.mode = size, 0o444
-        self._write(header.tobuf(tarfile.PAX_FORMAT))
+        member = Member(name.encode(), FILE, size)
+        member.mode = 0o444
+        self._write(header(member))
         _copy(content, size, name, self._write, self._cancel)
-        self._write(bytes(-size % tarfile.BLOCKSIZE))
+        self._write(bytes(-size % RECORD))
 
     def finish(self) -> None:
-        self._write(bytes(2 * tarfile.BLOCKSIZE))
-        self._write(bytes(-self._size % tarfile.RECORDSIZE))
+        self._write(end_of_archive())
 
     def _write(self, data: bytes) -> None:
-        self._size += len(data)
         _write_all(self._fd, data, "the archive")
 
 
