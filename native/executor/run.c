@@ -144,11 +144,27 @@ int run_actor(struct context *c, unsigned first, unsigned *failed) {
     return 0;
 }
 
+/* After WAIT_START the peer is a `start` that has no plan to look the step up in: it gets the whole sentence. */
+static void describe_to_starter(struct context *c, unsigned failed, int error) {
+    char text[DETAIL_MAX];
+    struct step s;
+    for (unsigned i = 0; i < failed; i++) {
+        plan_step(c->plan, i, &s);
+        if (s.op != OP_WAIT_START)
+            continue;
+        plan_step(c->plan, failed, &s);
+        describe_failure(&s, error, c->detail, text, sizeof(text));
+        memcpy(c->detail, text, sizeof(text));
+        return;
+    }
+}
+
 _Noreturn void run_child(struct context *c, unsigned first) {
     unsigned failed = 0;
     int r = run_actor(c, first, &failed);
     if (r == 0)
         _exit(c->actor == ACTOR_STAGE ? 0 : 1);
+    describe_to_starter(c, failed, r);
     struct message_head head = {
         .kind = MSG_FAIL, .step = failed, .error = r, .value = c->actor == ACTOR_INIT};
     (void)message_send(c->peer, &head, c->detail, strlen(c->detail), -1);
