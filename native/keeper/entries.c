@@ -17,17 +17,19 @@ extern char **environ;
 
 /* ---- the table ------------------------------------------------------------------------------------------------------------ */
 
-struct entry *entry_add(struct keeper *k, const char *run, const char *id, const char *exec) {
+struct entry *entry_add(struct keeper *k, const struct spec *spec) {
     struct entry *e = k->n_entries < ENTRIES ? calloc(1, sizeof(*e)) : NULL;
-    char *copy = e ? strdup(run) : NULL;
-    if (!copy) {
+    char *run = e ? strdup(spec->run) : NULL, *command = run ? strdup(spec->command) : NULL;
+    if (!command) {
+        free(run);
         free(e);
         return NULL;
     }
-    e->run = copy;
+    e->run = run;
+    e->command = command;
     e->conn = -1;
-    fmt(e->id, sizeof(e->id), "%s", id);
-    fmt(e->exec, sizeof(e->exec), "%s", exec);
+    fmt(e->id, sizeof(e->id), "%s", spec->id);
+    fmt(e->exec, sizeof(e->exec), "%s", spec->exec);
     for (int i = 0; i < HELD_COUNT; i++)
         e->held[i] = -1;
     k->entry[k->n_entries++] = e;
@@ -52,6 +54,7 @@ void entry_remove(struct keeper *k, struct entry *e) {
     for (int h = 0; h < HELD_COUNT; h++)
         close_fd(&e->held[h]);
     free(e->run);
+    free(e->command);
     free(e);
 }
 
@@ -106,17 +109,11 @@ int entry_start(struct keeper *k, struct entry *e, int planner) {
 
 /* ---- ends ------------------------------------------------------------------------------------------------------------------- */
 
-static bool read_spec(const struct entry *e, struct spec *spec) {
-    cleanup_fd int run = open_at(AT_FDCWD, e->run, O_RDONLY | O_DIRECTORY, 0);
-    return run >= 0 && spec_read(run, spec) == 0;
-}
-
 static void notify_engine(struct keeper *k, struct entry *e) {
-    struct spec spec;
-    if (e->notified || !read_spec(e, &spec) || !spec.command[0])
+    if (e->notified || !e->command[0])
         return;
     e->notified = true;
-    (void)job_add(k, "_exited", e->id, e->exec, spec.command, 0);
+    (void)job_add(k, "_exited", e->id, e->exec, e->command, 0);
 }
 
 /* No monitor lives long enough to write the record, so it is written here, with what is known. */
@@ -248,7 +245,7 @@ static void adopt_orphan(struct keeper *k, const char *path) {
     /* A monitor that lives comes by itself. */
     if (run < 0 || entry_find(k, path) || spec_read(run, &spec) < 0 || strcmp(spec.run, path) != 0 || spec_is_locked(run))
         return;
-    struct entry *e = entry_add(k, path, spec.id, spec.exec);
+    struct entry *e = entry_add(k, &spec);
     if (e && entry_start(k, e, -1) < 0)
         e->retry = now_ms() + CRASH_PAUSE_MS;
 }

@@ -18,6 +18,7 @@
 struct entry {
     bool used;
     char *run;              /* its run directory: the key */
+    char *command;          /* of the engine, or NULL */
     char id[256], exec[256];
     pid_t monitor;          /* 0 = none now */
     bool is_child;
@@ -55,7 +56,7 @@ struct keeper {
 
 /* ---- entries.c ------------------------------------------------------------------------------------------------------- */
 /* A new entry, or NULL: no memory, or too many. */
-struct entry *entry_add(struct keeper *k, const char *run, const char *id, const char *exec);
+struct entry *entry_add(struct keeper *k, const struct spec *spec);
 struct entry *entry_find(struct keeper *k, const char *run);
 void entry_remove(struct keeper *k, struct entry *e);
 /* Starts a monitor; planner -1 = it adopts, and gets what is held. 0 or -errno. */

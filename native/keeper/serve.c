@@ -48,7 +48,7 @@ static void spawn(struct keeper *k, int conn, struct message *m) {
         answer_error(conn, EEXIST, "start a monitor: there is one already", NULL);
         return;
     }
-    struct entry *e = entry_add(k, spec.run, spec.id, spec.exec);
+    struct entry *e = entry_add(k, &spec);
     int r = e ? command_set(k, spec.command) : -ENOMEM;
     if (r >= 0)
         r = write_spec(spec.run, m->bytes, m->len);
@@ -106,13 +106,13 @@ static void shut_down(struct keeper *k, int conn) {
 static void take_monitor(struct keeper *k, int *conn, struct message *m) {
     struct spec spec;
     cleanup_fd int run = open_at(AT_FDCWD, m->bytes, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-    if (run < 0 || spec_read(run, &spec) < 0 || entry_find(k, m->bytes)) {
+    if (run < 0 || spec_read(run, &spec) < 0 || strcmp(spec.run, m->bytes) != 0 || entry_find(k, m->bytes)) {
         close_fd(conn);
         return;
     }
     struct ucred peer;
     socklen_t len = sizeof(peer);
-    struct entry *e = entry_add(k, m->bytes, spec.id, spec.exec);
+    struct entry *e = entry_add(k, &spec);
     if (!e || getsockopt(*conn, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
         return;
     e->conn = steal_fd(conn);

@@ -103,18 +103,31 @@ static void record(struct monitor *m) {
     }
     m->recorded = true;
     m->record_len = n;
-    m->attend_end = now_ms() + ATTEND_MS;
     if (m->is_parent)
         (void)waitpid(m->init, &status, WNOHANG | __WALL);
 }
 
+/* Output that the client will still get. */
+static bool is_owed_output(const struct monitor *m, const struct client *c) {
+    if (!c->attached)
+        return false;
+    if (!is_drained(m))
+        return true;
+    for (int k = 0; k < 2; k++)
+        if (c->out[k].fd >= 0 && c->sent[k] < m->stream[k].len)
+            return true;
+    return false;
+}
+
+/* Who is attached hears of the end after the last of the output. */
 static void tell(struct monitor *m) {
     struct message_head head = {.kind = SUP_EXITED};
     for (int i = 0; i < CLIENTS; i++) {
         struct client *c = &m->client[i];
-        if (c->sock < 0 || c->told || !(c->watches || c->attends))
+        if (c->sock < 0 || c->told || !(c->watches || c->attends) || is_owed_output(m, c))
             continue;
         c->told = true;
+        m->attend_end = now_ms() + ATTEND_MS;
         if (message_send(c->sock, &head, m->record, (size_t)m->record_len, -1) < 0)
             client_close(c);
     }
@@ -123,22 +136,18 @@ static void tell(struct monitor *m) {
 static bool is_attended(struct monitor *m) {
     for (int i = 0; i < CLIENTS; i++)
         if (m->client[i].sock >= 0 && m->client[i].attends && !m->client[i].is_done)
-            return now_ms() < m->attend_end;
+            return !m->client[i].told || now_ms() < m->attend_end;
     return false;
 }
 
-/* A client that got all of its output learns it from the end of its connection. */
+/* A client that got all of its output, and wants nothing else, learns it from the end of its connection. */
 static bool release_attached(struct monitor *m) {
     bool waits = false;
-    bool over = is_drained(m);
     for (int i = 0; i < CLIENTS; i++) {
         struct client *c = &m->client[i];
         if (c->sock < 0 || !c->attached)
             continue;
-        bool pending = !over;
-        for (int k = 0; k < 2; k++)
-            pending = pending || (c->out[k].fd >= 0 && c->sent[k] < m->stream[k].len);
-        if (pending)
+        if (is_owed_output(m, c))
             waits = true;
         else if (!c->attends && !c->watches)
             client_close(c);
@@ -158,7 +167,7 @@ bool exit_advance(struct monitor *m) {
         return false;
     tell(m);
     if (m->gate && now_ms() < m->gate_end)
-        return false;
+        return false; /* somebody is about to come for the output */
     m->gate = false;
     bool waits = release_attached(m);
     if (is_attended(m))

@@ -118,7 +118,7 @@ int main(int argc, char **argv) {
         tell_refusal(m, r);
         return 0;
     }
-    const char *points = getenv("CORRAL_FAILPOINT");
+    const char *points = m->spec.failpoint[0] ? m->spec.failpoint : getenv("CORRAL_FAILPOINT");
     if (points)
         (void)failpoints_parse(points);
     m->gate = m->spec.awaits_attach && !m->adopted;

@@ -19,6 +19,7 @@ static const struct {
     {"run", PATH, offsetof(struct spec, run)},
     {"runtime_root", PATH, offsetof(struct spec, runtime_root)},
     {"command", TEXT, offsetof(struct spec, command)},
+    {"failpoint", TEXT, offsetof(struct spec, failpoint)},
     {"runs", NUMBER, offsetof(struct spec, runs)},
     {"terminal", FLAG, offsetof(struct spec, terminal)},
     {"stdin", FLAG, offsetof(struct spec, takes_stdin)},
@@ -96,7 +97,7 @@ static int store_item(struct spec *ret, char *item, const char **why) {
 }
 
 int spec_parse(char *text, size_t len, struct spec *ret, const char **why) {
-    *ret = (struct spec){.id = "", .exec = "", .dir = "", .run = "", .runtime_root = "", .command = "", .log_files = 1};
+    *ret = (struct spec){.id = "", .exec = "", .dir = "", .run = "", .runtime_root = "", .command = "", .failpoint = "", .log_files = 1};
     *why = "its length";
     if (len == 0 || len > SPEC_MAX || text[len - 1] != '\0')
         return -EPROTO;

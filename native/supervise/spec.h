@@ -17,6 +17,7 @@ struct spec {
     const char *run;            /* monitor.spec, monitor.sock, pump */
     const char *runtime_root;   /* where the container's record is */
     const char *command;        /* of the engine: words separated by \x1f */
+    const char *failpoint;      /* as CORRAL_FAILPOINT, for this one monitor */
     uint64_t runs;              /* which run this is: told in the exit record */
     bool terminal, takes_stdin, stdin_once;
     bool awaits_attach;         /* output stays in its pipe until the first ATTACH */
