@@ -10,29 +10,31 @@ void counter_read(const char *path, char text[COUNTER_TEXT]) {
         text[0] = '\0';
 }
 
-/* Key and value of the line at `line`; false if it is not "key number". */
-static bool split_line(const char *line, size_t len, size_t *key) {
+/* Key and value of the line at `line`; false if it is neither "key number" nor a number alone, whose key is empty. */
+static bool split_line(const char *line, size_t len, size_t *key, size_t *number) {
     size_t n = strcspn(line, " \n");
-    *key = n;
-    if (n == 0 || n + 1 >= len || line[n] != ' ')
+    bool alone = n == len && len > 0 && line[0] >= '0' && line[0] <= '9';
+    *key = alone ? 0 : n;
+    *number = alone ? 0 : n + 1;
+    if (!alone && (n == 0 || n + 1 >= len || line[n] != ' '))
         return false;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < *key; i++)
         if (!((line[i] >= 'a' && line[i] <= 'z') || line[i] == '_'))
             return false;
-    for (size_t i = n + 1; i < len; i++)
+    for (size_t i = *number; i < len; i++)
         if (line[i] < '0' || line[i] > '9')
             return false;
     return true;
 }
 
 size_t counter_json(const char *text, char *buf, size_t size) {
-    size_t n = fmt(buf, size, "{"), key;
+    size_t n = fmt(buf, size, "{"), key, number;
     bool first = true;
     while (*text) {
         size_t len = strcspn(text, "\n");
-        if (split_line(text, len, &key)) {
-            n += fmt(buf + n, size - n, "%s\"%.*s\":%.*s", first ? "" : ",", (int)key, text, (int)(len - key - 1),
-                     text + key + 1);
+        if (split_line(text, len, &key, &number)) {
+            n += fmt(buf + n, size - n, "%s\"%.*s\":%.*s", first ? "" : ",", (int)key, text, (int)(len - number),
+                     text + number);
             first = false;
         }
         text += len + (text[len] == '\n');
