@@ -54,6 +54,8 @@ def many(name: str, meta: str, help_: str, short: str = "", complete: str = "") 
 
 FORMAT = value("format", "json|TEMPLATE", "print JSON, or each item by a template such as '{{.ID}} {{.Names}}'")
 FILTER = many("filter", "KEY=VALUE", "show only what matches; may be given more than once", "f")
+# Where -f is --force, or --follow.
+LONG_FILTER = Flag("filter", MANY, FILTER.help, meta=FILTER.meta)
 QUIET = switch("quiet", "print ids alone", "q")
 NO_TRUNC = switch("no-trunc", "do not shorten ids and commands")
 NO_HEADING = switch("noheading", "leave out the table's first line", "n")

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from corral.cli.flags import Command
 
 EXIT_ENGINE, EXIT_NOT_EXECUTABLE, EXIT_NO_PROGRAM, EXIT_INTERRUPTED = 125, 126, 127, 130
-_ENOENT = 2
 # Errors of these are the engine's own trouble, since other codes are the workload's.
 _RUNNERS = ("run", "exec", "create", "start", "attach")
 
@@ -125,8 +124,9 @@ def report(error: CorralError) -> None:
 
 def exit_code(error: CorralError, command: str) -> int:
     """The exit code for an error of ``command``."""
-    if error.phase == "exec":
-        return EXIT_NO_PROGRAM if error.errno == _ENOENT else EXIT_NOT_EXECUTABLE
+    if command in _RUNNERS and "process.args[0]" in str(error):
+        # The runtime points at the program where that is what cannot be executed.
+        return EXIT_NO_PROGRAM if "no such file or directory" in error.message else EXIT_NOT_EXECUTABLE
     if error.kind == "not-found" and command not in _RUNNERS:
         return 1
     return EXIT_ENGINE

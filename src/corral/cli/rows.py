@@ -61,7 +61,7 @@ def status_text(row: dict[str, Any]) -> str:
         text = f"Exited ({'unknown' if code is None else code})"
         if end.get("finished_ns"):
             text += f" {ago(end['finished_ns'])}"
-        if end.get("oom") or end.get("reason") == "OOMKilled":
+        if end.get("reason") == "OOMKilled":
             text += ", out of memory"
         if row.get("restart_in_s"):
             text += f", again in {row['restart_in_s']:.0f}s"

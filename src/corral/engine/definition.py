@@ -140,6 +140,8 @@ if TYPE_CHECKING:
         workdir: NotRequired[str]
         terminal: NotRequired[bool]
         stdin: NotRequired[bool]
+        stdin_once: NotRequired[bool]
+        """The end of the first client's input is the end of the process's: set by a run in the foreground."""
         init: NotRequired[bool]
         """A reaper as pid 1 (``--init``)."""
         umask: NotRequired[str]

@@ -185,6 +185,8 @@ def _spec(facts: Facts, request: dict[str, Any], exec_id: str, *, awaits_attach:
         "runs": str(facts.run),
         "terminal": "1" if request.get("terminal") else "0",
         "stdin": "1" if request.get("stdin") else "0",
+        # Nobody attaches to an exec again: the end of what is typed is the end of its input.
+        "stdin_once": "1",
         "awaits_attach": "1" if awaits_attach else "0",
         "log": "none" if awaits_attach else "cri",
         "log_max_bytes": str(1 << 20),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corral.cli.context import complain
 from corral.cli.each import chosen, for_each
-from corral.cli.flags import ALL, FILTER, Command, many, switch, value
+from corral.cli.flags import ALL, LONG_FILTER, Command, many, switch, value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ COMMANDS = (
         "CONTAINER...",
         (
             ALL,
-            FILTER,
+            LONG_FILTER,
             switch("force", "kill it first if it runs; one that is not there is no error", "f"),
             switch("volumes", "remove its nameless volumes too", "v"),
             switch("ignore", "a container that is not there is no error", "i"),

@@ -45,6 +45,8 @@ def run(line: Line, context: Context) -> int:
     from corral.cli.foreground import Session, Streams
 
     process = definition["process"]
+    if process.get("stdin"):
+        process["stdin_once"] = True
     streams = Streams(line, stdin=process.get("stdin", False), terminal=process.get("terminal", False))
     proxies = line.values.get("sig-proxy") is not False and not streams.terminal
     session = Session(context, container_id, streams, proxies=proxies)
