@@ -28,11 +28,12 @@ _V2 = ("memory.events", "memory.events.local")
 
 
 class Kill:
-    """One line of the kernel's log about a kill for want of memory."""
+    """One line of the kernel's log about a kill for want of memory: in which group, and for whose limit ("": none)."""
 
-    __slots__ = ("group", "limit_group", "pid")
+    __slots__ = ("container_id", "group", "limit_group", "pid")
 
-    def __init__(self, pid: int, group: str, limit_group: str) -> None:
+    def __init__(self, container_id: str, pid: int, group: str, limit_group: str) -> None:
+        self.container_id = container_id
         self.pid = pid
         self.group = group
         self.limit_group = limit_group
@@ -54,7 +55,7 @@ def parse_kills(text: str, container_id: str) -> list[Kill]:
         words = dict(item.partition("=")[::2] for item in summary.split(","))
         group, pid = words.get("task_memcg", ""), words.get("pid", "")
         if container_id in group.split("/") and pid.isdecimal():
-            kills.append(Kill(int(pid), group, words.get("oom_memcg", "")))
+            kills.append(Kill(container_id, int(pid), group, words.get("oom_memcg", "")))
     return kills
 
 
@@ -153,6 +154,9 @@ def judge(
     if verdict.kills == 0:
         found["init_killed"] = False
         return found
+    if verdict.whose == "unknown" and kills:
+        # These counters do not tell whose limit it was; the log does.
+        found.update(_owner(kills[-1]))
     if signal != SIGKILL:
         # Whatever was killed, init ended by itself or by another signal: exit 143 is no OOM kill.
         found["victim"], found["init_killed"] = "child", False
@@ -160,6 +164,18 @@ def judge(
     found["victim"] = _victim(pid, kills, verdict.kills, is_sampled=is_sampled)
     found["init_killed"] = found["victim"] != "child"
     return found
+
+
+def _owner(kill: Kill) -> dict[str, str]:
+    """Whose limit a kill of the log was for, in the words of ``OomVerdict``."""
+    if not kill.limit_group:
+        return {"whose": "host"}
+    if kill.limit_group.split("/")[-1] == kill.container_id:
+        return {"whose": "own", "limit_of": kill.limit_group}
+    return {
+        "whose": "below" if kill.container_id in kill.limit_group.split("/") else "ancestor",
+        "limit_of": kill.limit_group,
+    }
 
 
 def _victim(pid: int, kills: Iterable[Kill] | None, count: int, *, is_sampled: bool) -> str:

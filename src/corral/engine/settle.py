@@ -66,12 +66,10 @@ def settle_held(facts: Facts) -> dict[str, Any]:
 
 
 def _is_due(facts: Facts) -> bool:
-    """An end that is not followed up: it ran, lives no more, and nobody is just starting it."""
+    """An end that is not followed up. Whoever starts it just now excludes us by the lease: it may end that fast."""
     if facts.is_live or facts.run == 0 or "removing" in facts.state:
         return False
-    if facts.state.get("settled") == facts.run:
-        return False
-    return not leases.is_owned(facts.state.get("leases", {}).get("start"))
+    return bool(facts.state.get("settled") != facts.run)
 
 
 def _judge(facts: Facts) -> dict[str, Any]:
@@ -112,7 +110,7 @@ def _judge_oom(facts: Facts, record: dict[str, Any]) -> dict[str, Any]:
     counters = record["oom"]
     signal = (record.get("status") or 0) & 0x7F
     judged = oom.judge(counters, pid=record.get("pid", 0), signal=signal, kills=None)
-    if judged["kills"] == 0 or signal != oom.SIGKILL:
+    if judged["kills"] == 0:
         return judged
     # Only now the log, which takes a while to read.
     kills = oom.read_kills(facts.container_id) if oom.is_log_ours() else None
@@ -199,6 +197,9 @@ def tell_due(places: Places, container_id: str) -> None:
 
 def settle_quietly(places: Places, container_id: str) -> None:
     """Settle on the way, in a verb that has another purpose: what does not work now is tried again by others."""
+    taken = ledger.read(places, container_id).get("leases", {})
+    if any(leases.is_owned(taken.get(name)) for name in leases.EXCLUSIVE):
+        return
     try:
         settle(places, container_id, wait_s=1.0)
     except (NotFound, Timeout):

@@ -12,7 +12,7 @@ from corral.engine import exits, groups, journal, leases, ledger, status
 from corral.engine.failpoints import failpoint
 from corral.engine.settle import settle
 from corral.engine.signals import SIGKILL, SIGTERM, open_init, parse_signal, send_pidfd, signal_name
-from corral.errors import FailedPrecondition, NotFound, Timeout
+from corral.errors import CorralError, FailedPrecondition, NotFound, Timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ __all__ = ["finish_stop", "intend_stop", "stop_container", "stop_signal_of"]
 GRACE_S = 10.0
 # After SIGKILL: a process that is not in the kernel's hands for good is gone by then.
 BOUND_S = 10.0
+THAW_S = 1.0
 _START_S = 60.0
 
 
@@ -125,7 +126,10 @@ def _ask(facts: Facts, number: int) -> None:
         group = groups.open_group_or_none(facts.record)
         if group is not None:
             with group:
-                group.thaw(deadline_s=BOUND_S)
+                try:
+                    group.thaw(deadline_s=THAW_S)
+                except CorralError:
+                    pass  # a group above it is frozen: what that keeps from ending is told at the end
 
 
 def _kill(facts: Facts, waiter: exits.Waiter, tried: list[str]) -> None:
