@@ -41,6 +41,8 @@ MAKE_REFUSE_POPULATED = 1
 MAKE_ABSENT_IS_FINE = 2
 MAKE_ADOPT = 8
 
+_SYSTEMDS_V1 = ("cpu", "cpuacct", "blkio", "memory", "devices", "pids")
+
 # CG_ATTACH
 ATTACH_HOLDER = 2
 
@@ -214,12 +216,23 @@ def compile_limits_of(job: Job) -> None:
         complete_scope(job, job.groups.scope)
 
 
+def is_systemds(hierarchy: Hierarchy, *, is_user: bool) -> bool:
+    """Whether a unit's groups in ``hierarchy`` are made by systemd. In the others what is there is somebody else's.
+
+    Source: systemd's "Control Group APIs and Delegation", "Controller Support"; a user's manager has no v1 controllers.
+    """
+    if hierarchy.version == 2 or "name=systemd" in hierarchy.controllers:
+        return True
+    return not is_user and any(name in _SYSTEMDS_V1 for name in hierarchy.controllers)
+
+
 def compile_groups(job: Job) -> None:
     """Make and limit the groups: everything that may, and cpuset that must, happen before a process enters."""
     groups, plan = job.groups, job.plan
     limited = {number for number, write in groups.writes if write.controller != "devices"}
     for number, hierarchy, _ in groups.members:
-        flags = MAKE_ADOPT if groups.scope is not None else MAKE_REFUSE_POPULATED
+        is_units = groups.scope is not None and is_systemds(hierarchy, is_user=groups.scope.is_user)
+        flags = MAKE_ADOPT if is_units else MAKE_REFUSE_POPULATED
         if job.host.is_rootless and not groups.is_explicit and number not in limited:
             flags |= MAKE_ABSENT_IS_FINE
         plan.front("CG_MAKE", number, flags, _to_enable(job, number, hierarchy), pointer="linux.cgroupsPath")
