@@ -39,6 +39,7 @@ PROGRAMS = {
     "corral-keeper": ("executor", "launch", "supervise", "keeper"),
     "corral": ("executor", "launch", "command"),
     "corral-init": ("init",),
+    "corral-within": ("executor", "launch", "within"),
 }
 # The files with main(), left out when the unit tests of native/tests are linked with the rest.
 MAIN_FILE = "main.c"

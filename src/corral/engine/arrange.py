@@ -9,7 +9,8 @@ from corral.engine.accounts import resolve_account
 from corral.engine.parents import default_parent
 from corral.engine.places import is_rootless
 from corral.engine.programs import find_program
-from corral.errors import FailedPrecondition, NotFound
+from corral.engine.rootfs import reach_layers
+from corral.errors import FailedPrecondition
 from corral.linux import paths
 
 TYPE_CHECKING = False
@@ -42,7 +43,7 @@ def arrange(places: Places, definition: dict[str, Any]) -> Arrangement:
     """
     container_id = definition["id"]
     image = read_image(places, container_id)
-    layers = _layers(places, definition, image)
+    layers = reach_layers(places, definition)
     config: ImageConfig = image.get("config", {})
     process = definition["process"]
     user = process.get("user") or config.get("user", "")
@@ -92,20 +93,6 @@ def cgroup_path_of(places: Places, definition: dict[str, Any]) -> str:
     if definition.get("cgroup_manager") == "systemd" or parent.endswith(".slice"):
         return f"{parent.rpartition('/')[2]}:corral:{definition['id']}"
     return f"/{(parent or default_parent(places)).strip('/')}/{definition['id']}"
-
-
-def _layers(places: Places, definition: dict[str, Any], image: dict[str, Any]) -> list[str]:
-    root = definition["root"]
-    if root["kind"] == "host":
-        return ["/"]
-    if root["kind"] == "rootfs":
-        if not paths.isdir(root["path"]):
-            raise NotFound(f"use the root filesystem {root['path']!r}: no such directory")
-        return [root["path"]]
-    from corral.engine.rootfs import image_layers
-
-    found: list[str] = image_layers(places, root["image_id"], image.get("chains", []))
-    return found
 
 
 def _joined(places: Places, definition: dict[str, Any]) -> dict[str, str]:

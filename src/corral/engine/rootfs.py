@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import posix
 
+from corral.engine.files import read_object_or_none
 from corral.engine.places import is_rootless
-from corral.errors import InvalidArgument
+from corral.errors import InvalidArgument, NotFound
 from corral.linux import paths
 from corral.runtime.rootfs import RootfsPlan
 
@@ -19,9 +20,20 @@ if TYPE_CHECKING:
     from typing import Any
 
     from corral.engine.places import Places
-    from corral.image.snapshots import LayerStore
+    from corral.image.layers import Applied
+    from corral.image.snapshots import LayerStore, Wanted
+    from corral.image.store import ImageStore
 
-__all__ = ["collect_layers", "describe", "image_layers", "layer_store", "mount_images", "prepare_writable"]
+__all__ = [
+    "collect_layers",
+    "describe",
+    "id_maps",
+    "image_layers",
+    "layer_store",
+    "mount_images",
+    "prepare_writable",
+    "reach_layers",
+]
 
 Extent = tuple[int, int, int]
 
@@ -30,7 +42,17 @@ def layer_store(places: Places) -> LayerStore:
     """The store's layers, with the kind of marks that its containers' mounts know."""
     from corral.image.snapshots import LayerStore
 
-    return LayerStore(places.layers, marks="user" if is_rootless() else "trusted")
+    if not is_rootless():
+        return LayerStore(places.layers)
+    return LayerStore(places.layers, marks="user", remover=_remove_inside)
+
+
+def _remove_inside(folder_fd: int) -> None:
+    """Empty a directory whose files belong to any of this user's ids."""
+    from corral.engine.within import call, own_maps
+    from corral.runtime.within import Within
+
+    call(Within(*own_maps()), "remove", {}, fds=[folder_fd])
 
 
 def image_layers(
@@ -54,6 +76,19 @@ def image_layers(
     return found
 
 
+def reach_layers(places: Places, definition: dict[str, Any]) -> list[str]:
+    """The directories below a container's writable one, top first. Unpacks what is missing. Raises: NotFound ..."""
+    root = definition["root"]
+    if root["kind"] == "host":
+        return ["/"]
+    if root["kind"] == "rootfs":
+        if not paths.isdir(root["path"]):
+            raise NotFound(f"use the root filesystem {root['path']!r}: no such directory")
+        return [root["path"]]
+    image = read_object_or_none(f"{places.container(definition['id'])}/image.json") or {}
+    return image_layers(places, root["image_id"], image.get("chains", []))
+
+
 def _unpack(
     places: Places,
     store: LayerStore,
@@ -65,7 +100,36 @@ def _unpack(
     from corral.image.store import ImageStore
 
     images = ImageStore(places.images)
-    return store.ensure(images.by_id(image_id).layers, images.open_layer, on_done=on_done, check=check)
+    unpack = _unpack_inside(images) if is_rootless() else None
+    layers = images.by_id(image_id).layers
+    return store.ensure(layers, images.open_layer, on_done=on_done, check=check, unpack=unpack)
+
+
+def _unpack_inside(images: ImageStore) -> Callable[[Wanted, int], Applied]:
+    """Unpacks where all of a user's ids exist, so that files can belong to them."""
+    from corral.engine.within import call, own_maps
+    from corral.image.layers import Applied
+    from corral.runtime.within import Within
+
+    where = Within(*own_maps())
+
+    def unpack(layer: Wanted, folder_fd: int) -> Applied:
+        posix.mkdir("diff", 0o755, dir_fd=folder_fd)
+        flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC
+        blob, target = images.blobs.open(layer.digest), posix.open("diff", flags, dir_fd=folder_fd)
+        try:
+            posix.fchmod(target, 0o755)
+            asked = {"digest": layer.digest, "diff_id": layer.diff_id, "marks": "user"}
+            found = call(where, "unpack", asked, fds=[blob, target])
+        finally:
+            posix.close(blob)
+            posix.close(target)
+        applied = Applied()
+        applied.entries, applied.size_bytes = found["entries"], found["size_bytes"]
+        applied.skipped_devices, applied.is_opaque = found["skipped_devices"], found["is_opaque"]
+        return applied
+
+    return unpack
 
 
 def _empty_layer(places: Places) -> str:
@@ -84,7 +148,7 @@ def describe(definition: dict[str, Any], layers: Sequence[str], places: Places) 
     for path in layers:
         if not path.startswith("/"):
             raise InvalidArgument(f"use the layer {path!r}: not an absolute path")
-    uid_map, gid_map = _maps(definition, places)
+    uid_map, gid_map = id_maps(definition, places)
     is_mapped = bool(uid_map) and not is_rootless()
     if is_mapped:
         prepare_writable(container, layers[0], uid_map, gid_map)
@@ -125,8 +189,8 @@ def _outside(inside: int, extents: Sequence[Extent]) -> int:
     return _outside(0, extents) if inside else extents[0][1]
 
 
-def _maps(definition: dict[str, Any], places: Places) -> tuple[list[Extent], list[Extent]]:
-    """The id maps of the container's user namespace, or of the container that it shares one with; none without."""
+def id_maps(definition: dict[str, Any], places: Places) -> tuple[list[Extent], list[Extent]]:
+    """The id maps of the container's user namespace, or of that which it shares with another; none without."""
     modes = definition.get("namespaces", {})
     user = modes.get("user", "")
     if user.startswith("container:"):

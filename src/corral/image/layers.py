@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from corral.image.tarstream import Source
 
-__all__ = ["Applied", "Limits", "Marks", "apply"]
+__all__ = ["Applied", "Applier", "Limits", "Marks", "apply", "as_error", "is_allowed_xattr"]
 
 Marks = Literal["trusted", "user"]
 
@@ -90,7 +90,7 @@ def apply(
     Raises: InvalidArgument for an archive that is damaged, or would act outside of the directory; ResourceExhausted;
     PermissionDenied for owners that this user namespace lacks. What was unpacked until then stays.
     """
-    applier = _Applier(directory_fd, marks, owners=owners, limits=limits or Limits())
+    applier = Applier(directory_fd, marks, owners=owners, limits=limits or Limits())
     reader = TarReader(stream)
     try:
         for member in reader:
@@ -99,14 +99,15 @@ def apply(
             try:
                 applier.add(member, reader)
             except OSError as exc:
-                raise _as_error(member, exc) from exc
+                raise as_error(member, exc) from exc
         applier.finish()
     finally:
         applier.close()
     return applier.applied
 
 
-def _as_error(member: Member, exc: OSError) -> CorralError:
+def as_error(member: Member, exc: OSError) -> CorralError:
+    """What the kernel refused while ``member`` was made, in words."""
     what = f"unpack {show(member.name)}"
     cause = (exc.strerror or "input/output error").lower()
     if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE):
@@ -138,7 +139,9 @@ def split_path(name: bytes, whole: bytes) -> list[bytes]:
     return parts
 
 
-class _Applier:
+class Applier:
+    """Makes one entry after the other; ``apply`` is its use. ``extract`` has another."""
+
     def __init__(self, root_fd: int, marks: Marks, *, owners: bool, limits: Limits) -> None:
         self.applied = Applied()
         self._root = root_fd
@@ -160,7 +163,9 @@ class _Applier:
             os.close(fd)
         self._folders.clear()
 
-    close = _forget
+    def close(self) -> None:
+        """Close what is held."""
+        self._forget()
 
     def _folder(self, parts: list[bytes], whole: bytes) -> int:
         """A descriptor, borrowed until the next call, of a directory, which is made if it is missing."""

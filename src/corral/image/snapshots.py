@@ -73,13 +73,15 @@ class LayerStore:
     """The layers below one directory. Holds nothing in memory: any number of threads and processes may use it.
 
     ``marks``: by which attributes the overlay will know opaque directories, ``user`` for a rootless store.
+    ``remover``: who empties a directory (of that descriptor) if this process may not.
     """
 
-    __slots__ = ("_boot", "_marks", "path")
+    __slots__ = ("_boot", "_marks", "_remover", "path")
 
-    def __init__(self, path: str, *, marks: Marks = "trusted") -> None:
+    def __init__(self, path: str, *, marks: Marks = "trusted", remover: Callable[[int], None] | None = None) -> None:
         self.path = path
         self._marks = marks
+        self._remover = remover or _empty
         self._boot = read_boot_id()
 
     # ---- reading ----------------------------------------------------------------------------------
@@ -191,7 +193,7 @@ class LayerStore:
                 self._lock_new(fd, check)
                 if self._is_at(fd, new):
                     self._discard_stale(chain_id)
-                    _empty(fd)
+                    self._remover(fd)
                     return fd
             except BaseException:
                 posix.close(fd)
@@ -318,7 +320,7 @@ class LayerStore:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if self._is_at(fd, path):
-                    _empty(fd)
+                    self._remover(fd)
                     posix.rmdir(path)
             except BlockingIOError:
                 pass  # somebody is at it

@@ -13,6 +13,7 @@ from corral.runtime.plan import INIT
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.runtime.job import Job
+    from corral.runtime.plan import Plan
 
 # Flags of OVERLAY
 STACK_MAPPED = 1
@@ -66,18 +67,38 @@ def check_layers(job: Job, rootfs: RootfsPlan) -> None:
 
 def compile_layers(job: Job, rootfs: RootfsPlan, slot: int) -> None:
     """The steps that make the root and attach it: instead of ROOTFS, after the propagation of / is set."""
-    is_privileged = job.host.has(CAP_SYS_ADMIN) and not job.host.in_userns
+    label = job.spec.get("linux", {}).get("mountLabel", "") if "selinux" in job.host.lsms else ""
+    add_layers(
+        job.plan,
+        rootfs,
+        (slot, job.rootfs),
+        label=label,
+        is_privileged=job.host.has(CAP_SYS_ADMIN) and not job.host.in_userns,
+        has_user_namespace=job.has_user_namespace,
+    )
+
+
+def add_layers(
+    plan: Plan,
+    rootfs: RootfsPlan,
+    place: tuple[int, str],
+    *,
+    is_privileged: bool,
+    has_user_namespace: bool,
+    label: str = "",
+) -> None:
+    """Append the steps; ``place``: a free slot, and the path where the root is attached."""
     flags = STACK_VOLATILE if rootfs.is_volatile else 0
     if rootfs.is_mapped:
         flags |= STACK_MAPPED
     if not is_privileged:
         flags |= STACK_USER_XATTR
-    label = job.spec.get("linux", {}).get("mountLabel", "") if "selinux" in job.host.lsms else ""
+    slot, path = place
     arguments = (slot, rootfs.lower, rootfs.writable, label, flags)
-    if is_privileged and job.has_user_namespace:
+    if is_privileged and has_user_namespace:
         # An id mapping, and marks that a container cannot forge, need the initial user namespace.
-        job.plan.front("OVERLAY", *arguments, pointer=POINTER)
-        job.plan.add(INIT, "PASS_FD", slot, pointer=POINTER)
+        plan.front("OVERLAY", *arguments, pointer=POINTER)
+        plan.add(INIT, "PASS_FD", slot, pointer=POINTER)
     else:
-        job.plan.init("OVERLAY", *arguments, pointer=POINTER)
-    job.plan.init("ROOTFS_TREE", job.rootfs, slot, pointer=POINTER)
+        plan.init("OVERLAY", *arguments, pointer=POINTER)
+    plan.init("ROOTFS_TREE", path, slot, pointer=POINTER)

@@ -1,0 +1,102 @@
+"""What a container changed in its root: ``diff``, and ``commit``, which makes an image of it. Running or not.
+
+Read from the writable directory; nothing is mounted. Rootless, where its files belong to other ids, by a process in the
+user's own namespace.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from corral.engine.access import targets_of
+from corral.engine.places import is_rootless
+from corral.engine.rootfs import id_maps, reach_layers
+from corral.engine.within import call, own_maps
+from corral.errors import FailedPrecondition
+from corral.image.changes import changes_reader, list_changes, places_in_the_way
+from corral.image.load import FdReader
+from corral.image.tarwrite import Ids
+from corral.linux.closing import Closing
+from corral.runtime.within import Within
+
+if TYPE_CHECKING:
+    from corral.engine.places import Places
+    from corral.image.ingest import Readable
+
+__all__ = ["Changes"]
+
+_DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class Changes(Closing):
+    """The changes of one container. Close it: it holds its layers open. Raises: FailedPrecondition without an upper."""
+
+    def __init__(self, places: Places, definition: dict[str, Any]) -> None:
+        if definition["root"].get("is_direct"):
+            raise FailedPrecondition(
+                f"compare container {definition.get('name', definition['id'])!r}: it works on its root directly",
+                hint="without :O or --rootfs there are layers to compare with",
+            )
+        self._targets = targets_of(definition)
+        self._ids = Ids(*id_maps(definition, places))
+        self._thread: threading.Thread | None = None
+        self._trouble: list[BaseException] = []
+        self._read = -1
+        upper = f"{places.container(definition['id'])}/upper"
+        layers = reach_layers(places, definition)
+        # Never started: nothing was written.
+        self._fds: list[int] = []
+        if os.path.isdir(upper):
+            self._fds = [os.open(path, _DIR_FLAGS) for path in (upper, *layers)]
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self._read >= 0:
+            os.close(self._read)
+            self._read = -1
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        while self._fds:
+            os.close(self._fds.pop())
+
+    def list(self) -> list[dict[str, str]]:
+        """``kind`` (A, C, D) and ``path`` of each change, by path."""
+        if not self._fds:
+            return []
+        if is_rootless():
+            found = call(self._where(), "list_changes", {"targets": self._targets}, fds=self._fds)
+            return [{"kind": kind, "path": path} for kind, path in found]
+        changes = list_changes(self._fds[0], self._fds[1:], ids=self._ids, places=places_in_the_way(self._targets))
+        return [{"kind": change.kind, "path": os.fsdecode(change.path)} for change in changes]
+
+    def layer(self) -> Readable | None:
+        """The changes as a layer, a tar stream; None without any. Read it to its end, then ``check``."""
+        if not self._fds or not self.list():
+            return None
+        if not is_rootless():
+            return changes_reader(self._fds[0], self._fds[1:], ids=self._ids, places=places_in_the_way(self._targets))
+        self._read, write = os.pipe2(os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._write, args=(write,), name="corral-changes")
+        self._thread.start()
+        return FdReader(self._read)
+
+    def check(self) -> None:
+        """Raise what kept ``layer`` from being complete."""
+        if self._thread is not None:
+            self._thread.join()
+        if self._trouble:
+            raise self._trouble[0]
+
+    def _write(self, fd: int) -> None:
+        try:
+            call(self._where(), "write_changes", {"targets": self._targets}, fds=[fd, *self._fds])
+        except BaseException as exc:
+            self._trouble.append(exc)
+        finally:
+            os.close(fd)
+
+    def _where(self) -> Within:
+        return Within(*own_maps())
