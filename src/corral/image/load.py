@@ -165,12 +165,13 @@ class _Archive:
 
 def _load_stream(context: _Context, source: Readable) -> list[Image]:
     archive = _Archive()
-    for count, member in enumerate(_members(context, reader := TarReader(Unpacked(source, context.label)))):
+    unpacked = Unpacked(source, context.label)
+    for count, member in enumerate(_members(context, reader := TarReader(unpacked))):
         if count >= _MAX_MEMBERS:
             raise context.refuse(f"more than {_MAX_MEMBERS} files", _NOT_ONE_HINT)
         context.cancel.check(f"load {context.label}")
         _take(context, archive, member, reader)
-    while source.read(CHUNK):
+    while unpacked.read(CHUNK):
         pass  # padding after the end: who writes into a pipe wants all of it read
     if "index.json" in archive.documents:
         return _load_index(context, archive)

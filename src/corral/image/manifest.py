@@ -154,8 +154,8 @@ def parse_manifest(data: bytes, media_type: str = "", *, name: str = "manifest")
             f"read {name}: docker manifest schema 1, which was given up in 2019",
             hint="push the image again with a current tool, or copy it with skopeo, which converts it",
         )
-    declared = value.get("mediaType", "")
-    kind = text_of(declared, name, "mediaType") if declared else media_type
+    declared = value.get("mediaType")
+    kind = (text_of(declared, name, "mediaType") if declared is not None else "") or media_type
     has_manifests, has_layers = "manifests" in value, "layers" in value or "config" in value
     if has_manifests and has_layers:
         raise InvalidArgument(f"read {name}: both an index and a manifest", hint="whoever made this image meant harm")
