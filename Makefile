@@ -93,6 +93,7 @@ sweep: setup-test native ## SIGKILL at every step of every operation (make test 
 
 bench: setup-test install ## what containers cost beside runc, crun and the kernel (PEERS=1: newer ones too)
 	@$(PY) tools/bench.py
+	@$(PY) tools/bench_cgroups.py
 
 fuzz: setup-test native ## the fuzzers for FUZZ_SECONDS each (default 300)
 	@CORRAL_FUZZ_SECONDS=$${FUZZ_SECONDS:-300} $(PYTEST) $(wildcard tests/fuzz tests/native)

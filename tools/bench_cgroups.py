@@ -194,25 +194,35 @@ class Candidate:
 
 
 def scopes_report(number: int, folder: Path) -> str:
-    """``number`` containers made at once, then deleted at once, by each runtime: wall times, and ratios to runc's."""
-    runtime = shutil.which("corral-runtime") or str(Path(__file__).resolve().parents[1] / ".venv/bin/corral-runtime")
-    subreap()
-    with system_manager() as manager, direct_parent(manager) as parent:
-        candidates = _candidates(runtime, parent)
-        lines = [
-            f"| {number} containers, {WORKERS} at a time | create, s | delete, s | create to runc | both to runc |",
-            "|---|--:|--:|--:|--:|",
-        ]
-        results = {}
-        for candidate in candidates:
-            with _planner(candidate, runtime, folder):
-                _many(candidate, 4, folder)  # what is loaded once
-                results[candidate.name] = _many(candidate, number, folder)
+    """``number`` containers made at once, then deleted at once, by each runtime, as a table."""
+    results = {
+        name: many(name, number, folder) for name in CANDIDATES if shutil.which(name.split()[0]) or "corral" in name
+    }
+    return scopes_table(number, results)
+
+
+def scopes_table(number: int, results: dict[str, tuple[float, float]]) -> str:
+    """Wall times of creating and deleting, and their ratios to runc's."""
+    lines = [
+        f"| {number} containers, {WORKERS} at a time | create, s | delete, s | create to runc | both to runc |",
+        "|---|--:|--:|--:|--:|",
+    ]
     base = next(times for name, times in results.items() if name.startswith("runc"))
     for name, (made, removed) in results.items():
         ratio, whole = made / base[0], (made + removed) / sum(base)
         lines.append(f"| {name} | {made:.1f} | {removed:.1f} | {ratio:.2f} | {whole:.2f} |")
     return "\n".join(lines)
+
+
+def many(name: str, number: int, folder: Path) -> tuple[float, float]:
+    """Wall seconds in which the candidate ``name`` makes, and deletes, ``number`` containers. Needs systemd."""
+    runtime = shutil.which("corral-runtime") or str(Path(__file__).resolve().parents[1] / ".venv/bin/corral-runtime")
+    subreap()
+    with system_manager() as manager, direct_parent(manager) as parent:
+        candidate = _candidate(name, runtime, parent)
+        with _planner(candidate, runtime, folder):
+            _many(candidate, 4, folder)  # what is loaded once
+            return _many(candidate, number, folder)
 
 
 def subreap() -> None:
@@ -222,28 +232,24 @@ def subreap() -> None:
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
 
 
-def _candidates(runtime: str, parent: DelegatedParent) -> list[Candidate]:
-    def scope(name: str) -> str:
-        return f"system.slice:{NAME}:{name}"
+CANDIDATES = (
+    "runc, scopes",
+    "corral resident, scopes",
+    "corral resident, direct",
+    "corral resident, scopes in the engine's layout",
+    "crun, scopes",
+    "corral cold, scopes",
+)
 
-    def below(name: str) -> str:
-        return str(parent.location(name))
 
-    found = [Candidate("runc, scopes", ["runc", "--systemd-cgroup"], scope)]
-    if shutil.which("crun"):
-        found.append(Candidate("crun, scopes", ["crun", "--systemd-cgroup"], scope))
-    found += [
-        Candidate("corral cold, scopes", [runtime, "--systemd-cgroup"], scope),
-        Candidate("corral resident, scopes", [runtime, "--systemd-cgroup"], scope),
-        Candidate(
-            "corral resident, scopes in the engine's layout",
-            [runtime, "--systemd-cgroup"],
-            scope,
-            ("--cgroup-layout", "engine"),
-        ),
-        Candidate("corral resident, direct", [runtime, "--cgroup-manager", "cgroupfs"], below),
-    ]
-    return [item for item in found if shutil.which(item.command[0])]
+def _candidate(name: str, runtime: str, parent: DelegatedParent) -> Candidate:
+    program = name.partition(",")[0]
+    if name.endswith("direct"):
+        command = [runtime, "--cgroup-manager", "cgroupfs"]
+        return Candidate(name, command, lambda container: str(parent.location(container)))
+    flags = ("--cgroup-layout", "engine") if "engine" in name else ()
+    command = [runtime if program.startswith("corral") else program, "--systemd-cgroup"]
+    return Candidate(name, command, lambda container: f"system.slice:{NAME}:{container}", flags)
 
 
 @contextlib.contextmanager
