@@ -130,8 +130,11 @@ class Waiter:
         return bool(has_monitor(self._places.container_run(self._id)) or has_keeper(self._places))
 
 
-def watch_monitor(run_directory: str, until: float | None) -> dict[str, Any] | None:
-    """Ask the monitor, who answers when the record is on disk; None if it does not get to that by ``until``."""
+def watch_monitor(run_directory: str, until: float | None, *, attends: bool = False) -> dict[str, Any] | None:
+    """Ask the monitor, who answers when the record is on disk; None if it does not get to that by ``until``.
+
+    ``attends``: the caller takes care of the end, and nobody else is to be told of it.
+    """
     from corral.engine.keeper import Monitor
 
     try:
@@ -140,15 +143,21 @@ def watch_monitor(run_directory: str, until: float | None) -> dict[str, Any] | N
         return None
     with monitor:
         try:
-            monitor.send_watch()
+            if attends:
+                monitor.send_attend()
+            else:
+                monitor.send_watch()
             ready = _poll([monitor.fileno()], _left(until))
-            return monitor.receive_exit() if ready else None
+            found: dict[str, Any] | None = monitor.receive_exit() if ready else None
+            if attends and found is not None:
+                monitor.done()
+            return found
         except OSError:
             return None
 
 
 def wait_exec(directory: str, timeout_s: float | None) -> dict[str, Any] | None:
-    """The exit record of the exec that has this directory; None when it is not over in time.
+    """The exit record of the exec that has this directory, whose end is the caller's; None when it is not over in time.
 
     When its monitor and the keeper are both gone nobody can tell any more, and the record says unknown.
     """
@@ -157,7 +166,7 @@ def wait_exec(directory: str, timeout_s: float | None) -> dict[str, Any] | None:
     until = None if timeout_s is None else time.monotonic() + timeout_s
     lost_at = 0.0
     while True:
-        found = files.read_object_or_none(f"{directory}/exit") or watch_monitor(directory, until)
+        found = watch_monitor(directory, until, attends=True) or files.read_object_or_none(f"{directory}/exit")
         if found is not None:
             return found
         left = _left(until)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ from corral.engine import exits, journal, names, status
 from corral.engine.keeper import Keeper, has_keeper
 from corral.engine.places import Places
 from corral.engine.verbs import find
-from corral.errors import CorralError, FailedPrecondition
+from corral.errors import CorralError, FailedPrecondition, Unavailable
 
 DEADLINE_S = 60.0
 
@@ -83,8 +85,8 @@ class Engine:
         try:
             with Keeper.open(self.places) as keeper:
                 keeper.shut_down()
-        except FailedPrecondition:
-            return False
+        except (FailedPrecondition, Unavailable):
+            return not has_keeper(self.places)
         return not has_keeper(self.places)
 
 
@@ -115,5 +117,15 @@ def remove_groups(mark: str) -> None:
         if right.split(" ", 1)[0] in ("cgroup", "cgroup2"):
             parent = Path(left.split(" ", 5)[4]) / mark
             for path in (parent / "holder", parent):
-                with contextlib.suppress(FileNotFoundError):
-                    os.rmdir(path)
+                # The keeper that was just ended may still be on its way out.
+                eventually(functools.partial(_is_removed, path), 10.0)
+
+
+def _is_removed(path: Path) -> bool:
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return True
+    except OSError as exc:
+        return exc.errno == errno.ENOTEMPTY
+    return True
