@@ -131,11 +131,15 @@ _OBJECT = (
     value("cidfile", "FILE", "write the id to a file", complete="file"),
     value("pid-file", "FILE", "write the pid of its first process to a file", complete="file"),
 )
+REGISTRY = (
+    switch("tls-verify", "check certificates, and use no plain HTTP (default: as registries.conf says)"),
+    value("authfile", "FILE", "where credentials are kept", complete="file"),
+    value("creds", "USER:PASSWORD", "credentials for this command alone"),
+)
 IMAGE = (
     value("pull", "POLICY", "when to fetch the image (default missing)", complete="always|missing|never|newer"),
     value("platform", "OS/ARCH", "which image of a list, as in linux/arm64"),
-    switch("tls-verify", "check certificates (default true)"),
-    value("authfile", "FILE", "where credentials are kept", complete="file"),
+    *REGISTRY,
     switch("quiet", "no progress while pulling", "q"),
 )
 

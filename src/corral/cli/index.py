@@ -91,7 +91,6 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("system start", "system", "start what a restart policy wants running, after a reboot"),
             ("gc", "gc", "finish what a crash left unfinished"),
             ("doctor", "doctor", "check this host: what works, what does not, and why"),
-            ("serve", "serve", "offer all of this over a unix socket"),
             ("completion", "completion", "print the completion script for a shell"),
             ("version", "version", "print the version"),
         ),

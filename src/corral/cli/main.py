@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import sys
 
-from corral.errors import CorralError
+from corral.errors import CorralError, Internal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.cli.flags import Command
 
 EXIT_ENGINE, EXIT_NOT_EXECUTABLE, EXIT_NO_PROGRAM, EXIT_INTERRUPTED = 125, 126, 127, 130
+_DEFECT = "this is a defect of Corral: please report it, with what `corral --debug ...` shows"
 # Errors of these are the engine's own trouble, since other codes are the workload's.
 _RUNNERS = ("run", "exec", "create", "start", "attach")
 
@@ -53,6 +54,12 @@ def main(arguments: list[str]) -> int:
         if is_debug:
             raise
         report(from_os_error(exc, name))
+        return EXIT_ENGINE
+    except Exception as exc:
+        # The border of the program: whatever happens, a person reads words, not a traceback.
+        if is_debug:
+            raise
+        report(Internal(f"{name or 'corral'}: {type(exc).__name__}: {exc}", hint=_DEFECT))
         return EXIT_ENGINE
 
 

@@ -23,13 +23,12 @@ COMMANDS = (
 
 
 def run(line: Line, context: Context) -> int:
-    """Collect garbage."""
+    """Collect garbage. The exit code is 1 if something could not be done."""
     found = context.verb("gc")
     if line.text("format") == "json":
         print_json(found)
-        return 0
-    for key, value in found.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        if value:
-            write(f"{key.replace('_', ' ')}: {shown}\n")
-    return 0
+    else:
+        for item in found:
+            why = f": {item['why']}" if item.get("why") else ""
+            write(f"{item['what']} {item['id']}{why}\n")
+    return 1 if any(item.get("why") for item in found) else 0
