@@ -341,12 +341,12 @@ class TarReader:
             self._left -= RECORD
             text += self._take(RECORD, "a sparse map")
             *lines, text = text.split(b"\n")
-            if len(text) > 20:
-                raise broken(f"{show(member.name)} has a sparse map that is none")
-            numbers += [decimal(line, "sparse map") for line in lines if len(numbers) < 1 or line.strip(b"\0")]
+            numbers += [decimal(line, "sparse map") for line in lines]
             wanted = 1 + 2 * numbers[0] if numbers else 1
             if wanted > 2 * MAX_SPARSE_ENTRIES:
                 raise broken(f"{show(member.name)} has a sparse map of more than {MAX_SPARSE_ENTRIES} pieces")
+            if len(numbers) < wanted and len(text) > 20:
+                raise broken(f"{show(member.name)} has a sparse map that is none")
         return list(zip(numbers[1:wanted:2], numbers[2:wanted:2], strict=True))
 
 
