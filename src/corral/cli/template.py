@@ -112,7 +112,7 @@ def _action_end(text: str, at: int) -> int:
         elif text.startswith("}}", at):
             return at
         at += 1
-    raise InvalidArgument(f"--format {text!r}: '{{{{' at character {start - 1} is not closed", hint=_HINT)
+    raise InvalidArgument(f"--format {text!r}: '{{{{' at character {start - 2} is not closed", hint=_HINT)
 
 
 if TYPE_CHECKING:

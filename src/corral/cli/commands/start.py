@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corral.cli.each import chosen, for_each
-from corral.cli.flags import ALL, FILTER, Command, switch, value
+from corral.cli.flags import FILTER, Command, switch, value
 from corral.errors import InvalidArgument
 
 TYPE_CHECKING = False
@@ -16,7 +16,7 @@ COMMANDS = (
         "start",
         "CONTAINER...",
         (
-            ALL,
+            switch("all", "all of them"),
             FILTER,
             switch("interactive", "connect stdin, if the container was made with -i", "i"),
             switch("attach", "stay in the foreground, and end with the program's exit code", "a"),
