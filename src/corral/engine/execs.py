@@ -92,9 +92,11 @@ def begin_exec(facts: Facts, request: dict[str, Any], *, has_limit: bool = False
 
 def end_exec(exec_: Exec, *, is_killed: bool) -> None:
     """Put away what an exec leaves; ``is_killed``: end all its processes first. Idempotent."""
+    if is_killed:
+        _kill(exec_)
+        # Its monitor has its directory until the end is written.
+        exec_.wait(KILL_S)
     if exec_.group:
-        if is_killed:
-            _kill(exec_)
         # Processes that it left on purpose keep the group; it goes with the container's then.
         remove_group(exec_.group, deadline_s=KILL_S if is_killed else 0.0)
     files.remove_tree(exec_.directory)
@@ -104,10 +106,24 @@ def _kill(exec_: Exec) -> None:
     try:
         group = open_group(exec_.group)
     except CorralError:
+        _kill_first(exec_)
         return
     with group:
         group.kill_all(9, deadline_s=KILL_S)
         group.wait_empty(deadline_s=KILL_S)
+
+
+def _kill_first(exec_: Exec) -> None:
+    """Where there is no group, its first process is all that can be told to be its."""
+    from corral.engine.keeper import Keeper
+
+    with Keeper.open(exec_.places) as keeper:
+        for row in keeper.list():
+            if row["exec"] == exec_.exec_id and row["init"]:
+                try:
+                    posix.kill(int(row["init"]), 9)
+                except ProcessLookupError:
+                    return
 
 
 def run_to_end(facts: Facts, words: list[str], *, timeout_s: float) -> tuple[int, str]:
@@ -117,9 +133,6 @@ def run_to_end(facts: Facts, words: list[str], *, timeout_s: float) -> tuple[int
     """
     running = begin_exec(facts, {"command": words}, has_limit=True)
     end = running.wait(timeout_s)
-    if end is None:
-        _kill(running)
-        running.wait(KILL_S)
     output = b"\n".join(entry.data for entry in Reader(f"{running.directory}/log").read()).decode("utf-8", "replace")
     end_exec(running, is_killed=end is None)
     told = journal_end(facts, running.exec_id, end)
