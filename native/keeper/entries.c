@@ -14,6 +14,7 @@ extern char **environ;
 
 #define CRASH_WINDOW_MS 10000
 #define CRASH_PAUSE_MS 30000
+#define UNKNOWN_MS 3000 /* nobody could tell how it ended until then */
 
 /* ---- the table ------------------------------------------------------------------------------------------------------------ */
 
@@ -38,9 +39,20 @@ struct entry *entry_add(struct keeper *k, const struct spec *spec) {
 
 struct entry *entry_find(struct keeper *k, const char *run) {
     for (unsigned i = 0; i < k->n_entries; i++)
-        if (strcmp(k->entry[i]->run, run) == 0)
+        if (!k->entry[i]->over && strcmp(k->entry[i]->run, run) == 0)
             return k->entry[i];
     return NULL;
+}
+
+static bool has_spec(const struct entry *e) {
+    cleanup_fd int run = open_at(AT_FDCWD, e->run, O_RDONLY | O_DIRECTORY, 0);
+    cleanup_fd int spec = run < 0 ? -1 : open_at(run, SPEC_FILE, O_RDONLY | O_NOFOLLOW, 0);
+    return spec >= 0;
+}
+
+bool entry_retire(struct entry *e) {
+    e->over = !has_spec(e);
+    return e->over;
 }
 
 void entry_remove(struct keeper *k, struct entry *e) {
@@ -122,9 +134,13 @@ static bool write_record(struct entry *e) {
     struct spec spec;
     struct ending ending = {.pid = e->init, .known = e->reaped, .observed = e->reaped, .status = e->status};
     int error;
-    cleanup_fd int run = open_at(AT_FDCWD, e->run, O_RDONLY | O_DIRECTORY, 0);
-    if (!ending.known && e->held[HELD_INIT] >= 0)
+    if (!ending.known)
         ending.known = pidfd_exit_status(e->held[HELD_INIT], &ending.status) == 0;
+    if (!ending.known && !e->dead_since)
+        e->dead_since = now_ms();
+    if (!ending.known && now_ms() - e->dead_since < UNKNOWN_MS)
+        return false;
+    cleanup_fd int run = open_at(AT_FDCWD, e->run, O_RDONLY | O_DIRECTORY, 0);
     struct state *state = run < 0 ? NULL : state_map(run, true, &error);
     bool written = run >= 0 && spec_read(run, &spec) == 0 && ending_write(&spec, state, &ending, text) > 0;
     state_unmap(state);
@@ -169,7 +185,7 @@ void entry_tick(struct keeper *k, struct entry *e) {
 }
 
 static void monitor_ended(struct keeper *k, struct entry *e, int status) {
-    if (!WIFEXITED(status) || WEXITSTATUS(status) > 1) {
+    if (!e->over && (!WIFEXITED(status) || WEXITSTATUS(status) > 1)) {
         replace_monitor(k, e);
         return;
     }
@@ -200,9 +216,7 @@ void entry_lost(struct keeper *k, struct entry *e) {
     close_fd(&e->conn);
     if (e->is_child)
         return; /* its wait status says more */
-    cleanup_fd int run = open_at(AT_FDCWD, e->run, O_RDONLY | O_DIRECTORY, 0);
-    cleanup_fd int spec = run < 0 ? -1 : open_at(run, SPEC_FILE, O_RDONLY | O_NOFOLLOW, 0);
-    if (spec < 0)
+    if (e->over || !has_spec(e))
         entry_remove(k, e); /* it had ended as it should */
     else
         replace_monitor(k, e);

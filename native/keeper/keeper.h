@@ -16,7 +16,7 @@
 
 /* One monitor, and what it left to us. */
 struct entry {
-    bool used;
+    bool over;              /* its run directory may be another's by now */
     char *run;              /* its run directory: the key */
     char *command;          /* of the engine, or NULL */
     char id[256], exec[256];
@@ -30,6 +30,7 @@ struct entry {
     bool notified;          /* the engine's command was told of the end */
     int64_t died[DEATHS];   /* the last deaths of its monitors */
     int64_t retry;          /* when to start another; 0 = nothing to do */
+    int64_t dead_since;     /* init is dead, and we do not know how it ended */
 };
 
 /* A command of the engine, to be run: at once (_exited), or at its time (_due). */
@@ -58,6 +59,8 @@ struct keeper {
 /* A new entry, or NULL: no memory, or too many. */
 struct entry *entry_add(struct keeper *k, const struct spec *spec);
 struct entry *entry_find(struct keeper *k, const char *run);
+/* True if the entry's monitor has put away its files, and so its run directory is free; it is not found any more then. */
+bool entry_retire(struct entry *e);
 void entry_remove(struct keeper *k, struct entry *e);
 /* Starts a monitor; planner -1 = it adopts, and gets what is held. 0 or -errno. */
 int entry_start(struct keeper *k, struct entry *e, int planner);

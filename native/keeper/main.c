@@ -153,7 +153,7 @@ static nfds_t collect(const struct keeper *k) {
         const struct entry *e = k->entry[i];
         if (e->conn >= 0)
             waits[n++] = (struct pollfd){.fd = e->conn, .events = POLLIN};
-        if (!e->monitor && !e->reaped && e->held[HELD_INIT] >= 0)
+        if (!e->monitor && !e->reaped && !e->dead_since && e->held[HELD_INIT] >= 0)
             waits[n++] = (struct pollfd){.fd = e->held[HELD_INIT], .events = POLLIN};
     }
     return n;
@@ -183,6 +183,7 @@ static int timeout(struct keeper *k) {
 }
 
 static void serve(struct keeper *k) {
+    reap(k);
     keeper_accept(k);
     for (int i = 0; i < CONNECTIONS; i++)
         if (k->conn[i] >= 0)
@@ -194,7 +195,6 @@ static void serve(struct keeper *k) {
         if (i < k->n_entries && k->entry[i] == e)
             entry_tick(k, e);
     }
-    reap(k);
 }
 
 int main(int argc, char **argv) {

@@ -44,7 +44,8 @@ static void spawn(struct keeper *k, int conn, struct message *m) {
         answer_error(conn, EPROTO, text, "corral and corral-keeper are of different versions");
         return;
     }
-    if (entry_find(k, spec.run)) {
+    struct entry *old = entry_find(k, spec.run);
+    if (old && !entry_retire(old)) {
         answer_error(conn, EEXIST, "start a monitor: there is one already", NULL);
         return;
     }

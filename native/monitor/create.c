@@ -1,5 +1,6 @@
 /* Beginnings: the plan, run as its front; or what a dead predecessor left. */
 #include <string.h>
+#include <termios.h>
 #include <sys/wait.h>
 
 #include "executor/journal.h"
@@ -31,6 +32,8 @@ static void note_birth(const struct context *c) {
 
 static void tell_result(struct monitor *m, bool created, const char *text, const char *hint) {
     char bytes[4096];
+    if (!created)
+        monitor_remove_places(m); /* whoever hears of it may try again at once */
     struct message_head head = {.kind = MSG_RESULT, .value = created ? (uint32_t)m->init : 0};
     size_t n = fmt(bytes, sizeof(bytes) - 1, "%s", text) + 1;
     n += fmt(bytes + n, sizeof(bytes) - n, "%s", hint);
@@ -70,6 +73,16 @@ static int give_up(struct monitor *m, struct context *c, struct failure f) {
     return -ECANCELED;
 }
 
+/* The executor leaves the pty as runc's callers want it, "\n" as it is. Here the client's terminal is raw and turns
+ * nothing into "\r\n", so the container's has to, as every terminal does. */
+static void restore_newlines(int pty) {
+    struct termios tio;
+    if (tcgetattr(pty, &tio) < 0)
+        return;
+    tio.c_oflag |= ONLCR;
+    (void)tcsetattr(pty, TCSANOW, &tio);
+}
+
 static void take_over(struct monitor *m, struct context *c) {
     int slot = launch_console_slot(c->plan);
     m->init = c->init_pid;
@@ -80,6 +93,7 @@ static void take_over(struct monitor *m, struct context *c) {
         m->input = m->stream[0].from;
         m->input_is_terminal = true;
         (void)fcntl(m->input, F_SETFL, O_RDWR | O_NONBLOCK);
+        restore_newlines(m->input);
         keeper_hold(m, HELD_PTY, m->input, 0);
     }
     pump_detach(m);
@@ -179,12 +193,17 @@ static int receive_held(struct monitor *m) {
     }
 }
 
-/* A container whose creation was cut off is the next create's, delete's or gc's: its init ended with its front. */
+/* A container whose creation was cut off is undone; nobody was told that it is there. */
 static bool was_committed(const struct monitor *m) {
+    char path[PATH_MAX], why[1024];
     if (m->spec.exec[0])
         return true;
     cleanup_fd int record = record_open(m->spec.runtime_root, m->spec.id);
-    return record >= 0 && journal_has(record, JOURNAL_COMMIT);
+    if (record < 0 || journal_has(record, JOURNAL_COMMIT))
+        return record >= 0;
+    fmt(path, sizeof(path), "%s/%s", m->spec.runtime_root, m->spec.id);
+    (void)program_reclaim(path, why, sizeof(why)); /* what cannot be undone stays stale, for the next create, delete or gc */
+    return false;
 }
 
 int monitor_adopt(struct monitor *m) {

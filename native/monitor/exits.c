@@ -94,7 +94,7 @@ static bool is_drained(const struct monitor *m) {
 static void record(struct monitor *m) {
     int status;
     if (m->spec.n_counters)
-        ooms_note(m);
+        ooms_note(m, false);
     int n = ending_write(&m->spec, m->state, &m->ending, m->record);
     if (n < 0) {
         /* No place to write to: tried again until there is, for nobody may be told of what is not on disk. */

@@ -144,9 +144,13 @@ static void rotate(struct logfile *l) {
     (void)open_current(l);
 }
 
-void log_make_room(struct logfile *l, size_t len) {
-    if (l->max_bytes && l->size && l->size + len > l->max_bytes)
+size_t log_room(struct logfile *l, size_t most) {
+    if (!l->max_bytes)
+        return most;
+    if (l->size && l->size + LOG_OUT_LEAST > l->max_bytes)
         rotate(l);
+    uint64_t room = l->max_bytes > l->size ? l->max_bytes - l->size : 0;
+    return room < LOG_OUT_LEAST ? LOG_OUT_LEAST : room < most ? (size_t)room : most;
 }
 
 int log_cut(struct logfile *l, uint64_t size) {

@@ -30,8 +30,8 @@ struct logfile {
 int log_open(struct logfile *l, int dir, const struct spec *spec);
 /* Opens `log` anew, for whoever renamed it. */
 int log_reopen(struct logfile *l);
-/* Makes room for `len` bytes more, by rotation if the limit says so: log -> log.1 -> log.2 ... */
-void log_make_room(struct logfile *l, size_t len);
+/* How much of `most` bytes may be appended now, at least LOG_OUT_LEAST; a full log is rotated first: log -> log.1 ... */
+size_t log_room(struct logfile *l, size_t most);
 /* Appends at l->size; a partial record is cut off again. 0 or -errno. */
 int log_append(struct logfile *l, const char *bytes, size_t len);
 /* Cuts the log to this length. */

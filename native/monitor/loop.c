@@ -86,7 +86,7 @@ static bool is_readable(int fd) {
 }
 
 static void serve(struct monitor *m) {
-    bool counted = m->recounts > 0 || (m->inotify >= 0 && is_readable(m->inotify));
+    bool counted = m->inotify >= 0 && is_readable(m->inotify);
     for (unsigned i = 0; i < m->spec.n_counters; i++)
         counted = counted || (m->counter_event[i] >= 0 && is_readable(m->counter_event[i]));
     if (is_readable(m->signals))
@@ -94,8 +94,8 @@ static void serve(struct monitor *m) {
     if (m->keeper >= 0)
         keeper_serve(m);
     keeper_seek(m);
-    if (counted)
-        ooms_note(m);
+    if (counted || m->recounts)
+        ooms_note(m, counted);
     /* The output of a process that has ended is there before its end is seen: pidfd first, then what lies in the pipes. */
     if (!m->exit_seen && m->init_pidfd >= 0 && is_readable(m->init_pidfd))
         exit_seen(m);

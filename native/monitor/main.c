@@ -12,6 +12,8 @@
 
 #include "monitor/monitor.h"
 
+#define LOCK_MS 5000
+
 static struct monitor monitor;
 
 static void prepare_process(struct monitor *m) {
@@ -43,6 +45,19 @@ static void clear(struct monitor *m) {
         m->counter_event[i] = -1;
 }
 
+/* A child of a dead predecessor may have its descriptors for a moment longer. */
+static int lock_spec(int fd) {
+    int64_t end = now_ms() + LOCK_MS;
+    while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return -errno;
+        if (now_ms() > end)
+            return -EBUSY;
+        sleep_ms(2);
+    }
+    return 0;
+}
+
 /* Everything that needs no process yet. -EBUSY: another monitor lives. */
 static int open_places(struct monitor *m, const char *run, bool adopt) {
     int r;
@@ -53,8 +68,9 @@ static int open_places(struct monitor *m, const char *run, bool adopt) {
     m->spec_lock = open_at(m->run, SPEC_FILE, O_RDONLY | O_NOFOLLOW, 0);
     if (m->spec_lock < 0)
         return m->spec_lock;
-    if (flock(m->spec_lock, LOCK_EX | LOCK_NB) < 0)
-        return -EBUSY;
+    r = lock_spec(m->spec_lock);
+    if (r < 0)
+        return r;
     r = spec_read(m->run, &m->spec);
     if (r < 0)
         return r;
@@ -73,7 +89,10 @@ static void find_runtime(const char *keeper_program) {
     set_self_path(path);
 }
 
-static void remove_places(const struct monitor *m) {
+void monitor_remove_places(struct monitor *m) {
+    if (m->removed)
+        return;
+    m->removed = true;
     (void)unlinkat(m->run, MONITOR_SOCKET, 0);
     (void)unlinkat(m->run, "pump", 0);
     (void)unlinkat(m->run, SPEC_FILE, 0);
@@ -95,7 +114,7 @@ static int live(struct monitor *m) {
     else if (!m->recorded)
         m->record_len = ending_read(&m->spec, m->record);
     bool attended = monitor_loop(m);
-    remove_places(m);
+    monitor_remove_places(m);
     return attended ? 0 : 1;
 }
 
@@ -112,11 +131,9 @@ int main(int argc, char **argv) {
     prepare_process(m);
     find_runtime(argv[2]);
     int r = open_places(m, argv[3], m->adopted);
-    if (r == -EBUSY)
-        return 0;
     if (r < 0) {
         tell_refusal(m, r);
-        return 0;
+        return r == -EBUSY ? 2 : 0; /* busy: the keeper tries again */
     }
     const char *points = m->spec.failpoint[0] ? m->spec.failpoint : getenv("CORRAL_FAILPOINT");
     if (points)
@@ -125,7 +142,7 @@ int main(int argc, char **argv) {
     m->gate_end = INT64_MAX;
     r = m->adopted ? monitor_adopt(m) : monitor_create(m);
     if (r < 0) {
-        remove_places(m);
+        monitor_remove_places(m);
         return 0;
     }
     return live(m);

@@ -48,6 +48,7 @@ struct monitor {
     struct spec spec;
     int run, dir;           /* directories */
     int spec_lock;          /* says that we live */
+    bool removed;           /* our files are gone, and others of their names not ours */
     const char *keeper_run, *keeper_program;
     int keeper, planner, listener, signals;
     struct state *state;
@@ -89,6 +90,9 @@ void monitor_created(struct monitor *m);
 /* Takes the held descriptors from the keeper. 0, or -errno: there is nothing to look after. */
 int monitor_adopt(struct monitor *m);
 
+/* Removes the monitor's files from the run directory: from then on it may have another monitor. */
+void monitor_remove_places(struct monitor *m);
+
 /* ---- loop.c --------------------------------------------------------------------------------------------------------------- */
 /* Until the process has ended, and everybody knows. Returns true if its end was attended. */
 bool monitor_loop(struct monitor *m);
@@ -129,8 +133,8 @@ void keeper_seek(struct monitor *m);
 
 /* ---- ooms.c: OOM while it runs -------------------------------------------------------------------------------------------- */
 void ooms_open(struct monitor *m);
-/* Something happened: what has changed goes to the file `oom`. */
-void ooms_note(struct monitor *m);
+/* The kernel announced something, or it is time to look again: what has changed goes to the file `oom`. */
+void ooms_note(struct monitor *m, bool is_event);
 
 /* ---- exits.c ---------------------------------------------------------------------------------------------------------- */
 /* init has ended: finds out how. */

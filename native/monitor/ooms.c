@@ -10,9 +10,9 @@
 /* v1 announces an OOM before it counts the kill, so it is counted again a little later. */
 #define RECOUNTS 4
 
-static bool is_v1(const char *path) {
-    const char *name = strrchr(path, '/');
-    return name && strcmp(name + 1, "memory.oom_control") == 0;
+static const char *base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
 }
 
 /* Source: cgroup-v1/memory.rst "OOM Control": "<event_fd> <fd of memory.oom_control>" to cgroup.event_control. */
@@ -36,10 +36,12 @@ void ooms_open(struct monitor *m) {
         counter_read(path, m->last[i]);
         if (fresh)
             memcpy(m->state->before[i], m->last[i], COUNTER_TEXT);
-        if (is_v1(path)) {
+        if (strcmp(base_name(path), "memory.oom_control") == 0) {
             m->counter_event[i] = arm_v1(path);
             continue;
         }
+        if (strncmp(base_name(path), "memory.events", 13) != 0)
+            continue;
         if (m->inotify < 0)
             m->inotify = sys_result(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
         if (m->inotify >= 0)
@@ -67,10 +69,10 @@ static void write_event(struct monitor *m, unsigned which, const char *text) {
     (void)write_file_at(m->dir, "oom", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, line, n);
 }
 
-void ooms_note(struct monitor *m) {
+void ooms_note(struct monitor *m, bool is_event) {
     char text[COUNTER_TEXT];
-    bool changed = false;
     swallow_events(m);
+    m->recounts = is_event ? 1 : m->recounts < RECOUNTS ? m->recounts + 1 : 0;
     for (unsigned i = 0; i < m->spec.n_counters; i++) {
         counter_read(m->spec.counter[i], text);
         /* Empty: the group is gone, which v1 announces as well. */
@@ -78,7 +80,5 @@ void ooms_note(struct monitor *m) {
             continue;
         memcpy(m->last[i], text, COUNTER_TEXT);
         write_event(m, i, text);
-        changed = true;
     }
-    m->recounts = changed || m->recounts > RECOUNTS ? 0 : m->recounts + 1;
 }

@@ -172,9 +172,8 @@ static size_t write_log(struct monitor *m, struct stream *s, const char *raw, si
         log_time(time);
         if (m->log.lost)
             tell_loss(m, time);
-        n = log_format(m->spec.log, s->name, time, raw, len, more, formatted, sizeof(formatted), &used);
-        if (used)
-            log_make_room(&m->log, n);
+        size_t room = log_room(&m->log, sizeof(formatted));
+        n = log_format(m->spec.log, s->name, time, raw, len, more, formatted, room, &used);
     }
     if (used == 0)
         return 0;

@@ -49,6 +49,7 @@ static _Noreturn void run_start(struct monitor *m, int sock) {
     static struct reason why;
     answer_socket = sock;
     warning_sink = pass_warning;
+    close_fd(&m->spec_lock); /* it says that the monitor lives, and this is another process */
     int record = record_open(m->spec.runtime_root, m->spec.id);
     if (record < 0) {
         answer_error(sock, record, "start: the container's record is gone", NULL);
@@ -91,7 +92,7 @@ static const char *attach_refusal(const struct monitor *m, const struct message 
         wanted += (msg->value >> bit) & 1;
     for (int i = 0; i < MSG_FDS; i++)
         given += msg->fds[i] >= 0;
-    if (msg->value > 7 || wanted != given)
+    if (msg->value > 15 || wanted != given)
         return "attach: the descriptors do not fit the streams asked for";
     if (msg->value & ATTACH_STDIN && input_is_taken(m))
         return "attach: another client has the container's standard input";
@@ -116,6 +117,7 @@ static void attach(struct monitor *m, struct client *c, struct message *msg) {
             c->sent[k] = m->stream[k].len;
         }
     c->attached = true;
+    c->attends = c->attends || msg->value & ATTACH_ATTEND;
     if (m->gate && m->exit_seen)
         m->drain_end = now_ms() + 1000;
     m->gate = false;

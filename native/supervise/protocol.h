@@ -41,6 +41,7 @@ enum supervise_kind {
 #define ATTACH_STDIN 1u
 #define ATTACH_STDOUT 2u
 #define ATTACH_STDERR 4u
+#define ATTACH_ATTEND 8u /* and ATTEND, at once */
 
 /* Descriptors that the keeper holds besides the monitor: with them a successor goes on. Standard input is not among them:
  * a second holder of its writing end would mean that the container never sees its end. */

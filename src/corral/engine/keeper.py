@@ -35,6 +35,7 @@ _WARNING = 5
 _EEXIST = 17
 _ANSWER_S = 20.0
 _START_KEEPER_S = 20.0
+_LAST_MONITOR_S = 2.0
 # RELEASE and the poststart hooks have bounds of their own, below this one.
 _START_S = 600.0
 
@@ -150,7 +151,16 @@ class Keeper(_Peer):
         """
         text = "".join(f"{key}={value}\0" for key, value in spec.items())
         fds = (planner_socket,) if planner_socket >= 0 else ()
-        return self._ask(_SPAWN, body=text.encode("utf-8", "surrogateescape"), fds=fds)
+        body = text.encode("utf-8", "surrogateescape")
+        until = time.monotonic() + _LAST_MONITOR_S
+        while True:
+            try:
+                return self._ask(_SPAWN, body=body, fds=fds)
+            except AlreadyExists:
+                # That of the last run may be about to end: it has told everybody, and puts its files away.
+                if time.monotonic() > until:
+                    raise
+            time.sleep(0.005)
 
     def run_at(self, container_id: str, delay_ms: int) -> None:
         """Have ``COMMAND _due ID`` run in so many milliseconds, instead of an earlier such wish of this container.
@@ -209,14 +219,14 @@ class Monitor(_Peer):
         self._ask(_START, timeout_s=_START_S, warnings=warnings)
         return warnings
 
-    def attach(self, *, stdin: int = -1, stdout: int = -1, stderr: int = -1) -> None:
+    def attach(self, *, stdin: int = -1, stdout: int = -1, stderr: int = -1, attends: bool = False) -> None:
         """Connect descriptors (copies are sent) with the process until this connection ends.
 
-        Output comes from now on; a reader that is slow slows the process down. The monitor closes the connection when
-        the process has ended and all its output was written.
+        Output comes from now on; a reader that is slow slows the process down. When the process has ended and all its
+        output was written, the monitor closes the connection; or, if it ``attends``, sends what ``receive_exit`` gives.
         """
         given = [(stdin, 1), (stdout, 2), (stderr, 4)]
-        flags = sum(bit for fd, bit in given if fd >= 0)
+        flags = sum(bit for fd, bit in given if fd >= 0) | (8 if attends else 0)
         self._ask(_ATTACH, flags, fds=[fd for fd, _ in given if fd >= 0])
 
     def wait_detached(self, timeout_s: float | None = None) -> None:

@@ -181,6 +181,11 @@ class Bench:
     def monitor(self, container_id: str) -> Monitor:
         return Monitor.connect(self.places.container_run(container_id))
 
+    def monitor_of(self, folder: Path) -> Monitor:
+        """Of an exec; waits for it."""
+        wait_until((folder / "monitor.sock").exists, f"a monitor in {folder}")
+        return Monitor.connect(str(folder))
+
     def monitor_pid(self, container_id: str) -> int:
         """Of the monitor that answers; waits for it."""
         return wait_until(
@@ -200,9 +205,8 @@ class Bench:
         return self.wait_record(Path(self.places.container(container_id)))
 
     def wait_record(self, folder: Path) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(
-            wait_until(lambda: (folder / "exit").exists() and (folder / "exit").read_text(), f"an exit in {folder}")
-        )
+        wait_until((folder / "exit").exists, f"an exit in {folder}")
+        found: dict[str, Any] = json.loads((folder / "exit").read_text())
         return found
 
     def wait_monitor_gone(self, container_id: str) -> None:
