@@ -1,0 +1,85 @@
+"""corral.engine.files: whole files, and trees that somebody hostile may have made."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from corral.engine import files
+from corral.errors import ResourceExhausted
+
+
+def test_a_tree_is_removed_however_deep_it_is(tmp_path: Path) -> None:
+    """Deeper than the stack, and than a path may be long."""
+    top = tmp_path / "top"
+    top.mkdir()
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("deep", dir_fd=here)
+        with open(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here), "w"):
+            pass
+        below = os.open("deep", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    assert files.remove_tree(str(top)) == []
+    assert not top.exists()
+
+
+def test_a_tree_is_removed_without_following_links(tmp_path: Path) -> None:
+    """What a link leads to is not ours."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("x")
+    top = tmp_path / "top"
+    (top / "a").mkdir(parents=True)
+    (top / "a" / "link").symlink_to(outside)
+    (top / "loop").symlink_to(top)
+    assert files.remove_tree(str(top)) == []
+    assert (outside / "kept").read_text() == "x"
+
+
+def test_a_tree_with_odd_names_is_removed(tmp_path: Path) -> None:
+    """Names that are no text, and modes that forbid."""
+    top = tmp_path / "top"
+    (top / "closed").mkdir(parents=True)
+    os.mkdir(os.fsencode(top / "closed") + b"/\xff\xfe")
+    os.chmod(top / "closed", 0o000)
+    assert files.remove_tree(str(top)) == []
+    assert files.remove_tree(str(top)) == []
+
+
+def test_a_link_in_its_place_is_all_that_goes(tmp_path: Path) -> None:
+    """Somebody put a link where the directory was."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "top").symlink_to(tmp_path / "real")
+    assert files.remove_tree(str(tmp_path / "top")) == []
+    assert (tmp_path / "real").is_dir()
+
+
+def test_replacing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error leaves the old file, and nothing beside it."""
+    path = tmp_path / "f"
+    files.replace(str(path), b"old")
+
+    def full(fd: int, data: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.posix, "write", full)
+    with pytest.raises(ResourceExhausted, match=f"write {path}: no space left on device") as caught:
+        files.replace(str(path), b"new")
+    assert caught.value.hint == "free some space in the store"
+    assert (path.read_bytes(), os.listdir(tmp_path)) == (b"old", ["f"])
+
+
+def test_an_object_is_none_when_it_was_cut_off(tmp_path: Path) -> None:
+    """Neither half an object nor another kind of value."""
+    path = tmp_path / "f"
+    assert files.read_object_or_none(str(path)) is None
+    for text in ("", "{", "[1]", '{"a":1'):
+        path.write_text(text)
+        assert files.read_object_or_none(str(path)) is None
+    path.write_text('{"a":1}')
+    assert files.read_object_or_none(str(path)) == {"a": 1}
