@@ -178,9 +178,7 @@ class LayerStore:
         None: it is there. Waits for whoever is making it.
         """
         new = self._folder(chain_id, ".new-")
-        while True:
-            if self._record_or_none(chain_id) is not None:
-                return None
+        while self._record_or_none(chain_id) is None:
             try:
                 posix.mkdir(new, 0o700)
             except FileExistsError:
@@ -189,16 +187,27 @@ class LayerStore:
                 fd = posix.open(new, _DIR_FLAGS)
             except FileNotFoundError:
                 continue
+            is_ours = False
             try:
                 self._lock_new(fd, check)
+                # Not there: it was completed, or given up, while we waited.
                 if self._is_at(fd, new):
-                    self._discard_stale(chain_id)
-                    self._remover(fd)
-                    return fd
-            except BaseException:
-                posix.close(fd)
-                raise
-            posix.close(fd)  # it was completed, or given up, while we waited
+                    is_ours = self._begin(fd, chain_id, new)
+                    if is_ours:
+                        return fd
+            finally:
+                if not is_ours:
+                    posix.close(fd)
+        return None
+
+    def _begin(self, fd: int, chain_id: str, new: str) -> bool:
+        """Make the directory empty; False if the layer was completed between our look and our mkdir."""
+        self._remover(fd)
+        if self._record_or_none(chain_id) is not None:
+            posix.rmdir(new)
+            return False
+        self._discard_stale(chain_id)
+        return True
 
     def _lock_new(self, fd: int, check: Check | None) -> None:
         while True:
