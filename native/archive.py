@@ -1,4 +1,4 @@
-"""Put the modules of a cold plan into one file, so that a cold planner opens one file instead of fifty.
+"""Put the modules of a cold plan, and of the engine's quick commands, into one file: one is opened instead of fifty.
 
 Used by hatch_build.py. The file belongs to one version of Python's bytecode, and says so in its name and in its first
 bytes; any other interpreter imports the modules one by one, as ever. The launcher (native/launcher) opens it, and
@@ -24,13 +24,23 @@ __all__ = ["archive_name", "build_archive"]
 # What is imported together is a section: each holds what its modules import, less what stands before. All others,
 # which a plan needs only now and then, are imported from their own files.
 _SECTIONS = (
-    ("corral._boot", "corral.runtime.main", "corral.linux.sockets", "corral.runtime.session"),
+    # What planners and the engine's commands have in common, so that `corral ps` does not load the planner.
+    ("corral._boot", "corral.oci.json", "corral.linux.paths", "corral.linux.procfs", "corral.runtime.record"),
+    ("corral.runtime.main", "corral.linux.sockets", "corral.runtime.session"),
     ("corral.runtime.exec_",),
     ("corral.linux.seccomp",),
     ("corral.linux.bpf_devices",),
     ("corral.cgroup.limits_v1",),
     ("corral.cgroup.limits_v2",),
     ("corral.runtime.hints",),
+    # The engine's: what any command needs, then one section for each that people wait for.
+    ("corral.cli.main", "corral.cli.index", "corral.cli.flags", "corral.cli.context", "corral.engine.verbs"),
+    ("corral.engine.places", "corral.engine.status", "corral.engine.journal", "corral.engine.settle"),
+    ("corral.cli.commands.ps", "corral.engine.verbs.ps"),
+    ("corral.cli.foreground", "corral.engine.launching", "corral.cgroup.direct"),
+    ("corral.cli.commands.run", "corral.engine.verbs.start", "corral.engine.rootfs"),
+    ("corral.cli.commands.exec", "corral.engine.verbs.exec"),
+    ("corral.cli.commands.internal", "corral.engine.verbs.exited"),
 )
 _LIST = """
 import importlib.machinery, sys

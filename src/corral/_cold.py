@@ -64,5 +64,8 @@ class Archive:
                 module.__path__ = [f"{self._folder}/{name.replace('.', '/')}"]
             parent, _, last = name.rpartition(".")
             if parent:
+                if parent not in sys.modules:
+                    # In an earlier section, of which nothing was needed yet.
+                    self._load(self._index[parent])
                 setattr(sys.modules[parent], last, module)
             exec(code, module.__dict__)

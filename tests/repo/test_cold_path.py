@@ -18,7 +18,15 @@ HEAVY = frozenset(
 TYPES_ONLY = frozenset({"corral.oci.spec"})
 # Parts above the runtime may import what they like, but for the modules that `run`, `start`, `exec` and `ps` need.
 FREE = frozenset({"image", "network", "engine", "serve", "cli"})
-COLD_ABOVE = frozenset({"corral.image.store"})
+COLD_ABOVE = frozenset(
+    {
+        "corral.image.store",
+        *(f"corral.cli.commands.{name}" for name in ("exec", "internal", "ps", "run", "start", "stop")),
+        *(f"corral.engine.verbs.{name}" for name in ("exec", "exited", "ps", "start", "stop")),
+        *(f"corral.cli.{name}" for name in ("context", "flags", "foreground", "index", "main", "terminal")),
+        "corral.engine.spec",
+    }
+)
 
 
 def is_cold(module: str) -> bool:
