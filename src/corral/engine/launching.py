@@ -7,7 +7,7 @@ a socket of which the keeper gives the other end to the monitor.
 from __future__ import annotations
 
 from corral.cgroup.layout import read_layout
-from corral.engine import oom
+from corral.engine.counters import counter_files
 from corral.engine.keeper import Keeper, Monitor
 from corral.engine.parents import supervisor_groups
 from corral.engine.programs import exit_command
@@ -127,4 +127,4 @@ def _counters(cgroups_path: str) -> list[str]:
     hierarchy = layout.hierarchy_for("memory")
     if hierarchy is None:
         return []
-    return oom.counter_files(hierarchy.version, hierarchy.mount_point, cgroups_path)
+    return counter_files(hierarchy.version, hierarchy.mount_point, cgroups_path)

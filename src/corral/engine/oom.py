@@ -10,21 +10,19 @@ import errno
 import posix
 
 from corral.cgroup.oom import OomSample, attribute_oom
+from corral.engine.counters import V1, V2
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-__all__ = ["Kill", "counter_files", "judge", "parse_kills", "read_kills", "samples_of"]
+__all__ = ["Kill", "judge", "parse_kills", "read_kills", "samples_of"]
 
 SIGKILL = 9
 # The initial pid namespace has always had this inode (PROC_PID_INIT_INO): the log's pids are its.
 _INITIAL_PIDNS = 0xEFFFFFFC
 _RECORD_MAX = 8192
-
-_V1 = ("memory.oom_control", "memory.failcnt", "memory.memsw.failcnt")
-_V2 = ("memory.events", "memory.events.local")
 
 
 class Kill:
@@ -92,20 +90,6 @@ def is_log_ours() -> bool:
     return posix.stat("/proc/self/ns/pid").st_ino == _INITIAL_PIDNS
 
 
-def counter_files(version: int, mount_point: str, path: str, *, most: int = 8) -> list[str]:
-    """The counter files that tell of a group's kills and of whose limit was hit, the group's own first.
-
-    Of the groups above only what tells of hits, the nearest first, as far as ``most`` reaches; the root has no limit.
-    """
-    parts = [part for part in path.split("/") if part]
-    files = []
-    for depth in range(len(parts), 0, -1):
-        directory = "/".join([mount_point.rstrip("/"), *parts[:depth]])
-        wanted = _V1 if version == 1 else _V2
-        files += [f"{directory}/{name}" for name in (wanted if depth == len(parts) else wanted[1:])]
-    return files[:most]
-
-
 def samples_of(counters: list[dict[str, Any]], at: str) -> list[OomSample]:
     """The samples ``before`` or ``after`` of an exit record's ``oom``: [{"path", "before": {...}, "after": {...}}].
 
@@ -119,12 +103,12 @@ def samples_of(counters: list[dict[str, Any]], at: str) -> list[OomSample]:
     samples = []
     for directory in sorted(directories, key=lambda text: -text.count("/")):
         found = directories[directory]
-        if any(name in _V1 for name in found):
-            hits = sum(found.get(name, {}).get("", 0) for name in _V1[1:])
-            kills = found.get(_V1[0], {}).get("oom_kill", 0)
+        if any(name in V1 for name in found):
+            hits = sum(found.get(name, {}).get("", 0) for name in V1[1:])
+            kills = found.get(V1[0], {}).get("oom_kill", 0)
             samples.append(OomSample(directory, hits, kills, is_exact=False))
             continue
-        tree, local = found.get(_V2[0], {}), found.get(_V2[1], {})
+        tree, local = found.get(V2[0], {}), found.get(V2[1], {})
         samples.append(
             OomSample(
                 directory,

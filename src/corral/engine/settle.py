@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from corral.engine import exits, journal, leases, ledger, oom, restart, status
+from corral.engine import exits, journal, leases, ledger, restart, status
 from corral.engine.failpoints import failpoint
 from corral.engine.teardown import tear_down
 from corral.errors import CorralError, NotFound, Timeout
@@ -107,6 +107,9 @@ def _unknown(facts: Facts) -> dict[str, Any]:
 
 
 def _judge_oom(facts: Facts, record: dict[str, Any]) -> dict[str, Any]:
+    # Not at the top: a start imports this module, and only an end needs what judges it.
+    from corral.engine import oom
+
     counters = record["oom"]
     signal = (record.get("status") or 0) & 0x7F
     judged = oom.judge(counters, pid=record.get("pid", 0), signal=signal, kills=None)

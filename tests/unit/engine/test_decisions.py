@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from corral.engine import exits, failpoints, health, oom, restart, signals, times
+from corral.engine.counters import counter_files
 from corral.errors import InvalidArgument
 
 MS = 1_000_000
@@ -145,13 +146,13 @@ def test_oom_owner_comes_from_the_log_when_v1_does_not_count() -> None:
 
 def test_counter_files_keep_to_the_monitors_bound() -> None:
     """The group's own first, then what tells of limits above, the root never."""
-    assert oom.counter_files(2, "/cg", "/corral/s/x") == [
+    assert counter_files(2, "/cg", "/corral/s/x") == [
         "/cg/corral/s/x/memory.events",
         "/cg/corral/s/x/memory.events.local",
         "/cg/corral/s/memory.events.local",
         "/cg/corral/memory.events.local",
     ]
-    assert len(oom.counter_files(1, "/cg", "/a/b/c/d/e")) == 8
+    assert len(counter_files(1, "/cg", "/a/b/c/d/e")) == 8
 
 
 @pytest.mark.parametrize(("status", "code"), [(0, 0), (3 << 8, 3), (9, 137), (0x80 | 11, 139)])

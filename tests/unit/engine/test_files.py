@@ -67,7 +67,7 @@ def test_replacing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def full(fd: int, data: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.posix, "write", full)
+    monkeypatch.setattr("corral.engine.files.posix.write", full)
     with pytest.raises(ResourceExhausted, match=f"write {path}: no space left on device") as caught:
         files.replace(str(path), b"new")
     assert caught.value.hint == "free some space in the store"

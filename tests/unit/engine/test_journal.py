@@ -95,7 +95,7 @@ def test_nothing_is_left_when_the_disc_is_full(places: Places, monkeypatch: pyte
             return real(fd, data[:20], offset)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(journal.posix, "pwrite", short)
+    monkeypatch.setattr("corral.engine.journal.posix.pwrite", short)
     with pytest.raises(OSError, match="No space left"):
         append(places)
     assert Path(f"{places.events}/journal").read_bytes() == before
