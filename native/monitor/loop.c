@@ -4,6 +4,7 @@
 
 #include "monitor/monitor.h"
 
+#define REST_MS 500 /* without any event: then it rests */
 #define WAITS (8 + COUNTERS + CLIENTS * 4)
 
 static struct pollfd waits[WAITS];
@@ -75,6 +76,8 @@ static int timeout(const struct monitor *m) {
         ms = 100;
     if (m->keeper < 0 && (ms < 0 || ms > 200))
         ms = 200;
+    if (!m->rests && (ms < 0 || ms > REST_MS))
+        ms = REST_MS;
     return ms;
 }
 
@@ -113,8 +116,15 @@ bool monitor_loop(struct monitor *m) {
         if (exit_advance(m))
             return m->attended;
         collect(m);
-        if (poll(waits, n_waits, timeout(m)) < 0)
+        int n = poll(waits, n_waits, timeout(m));
+        if (n < 0)
             n_waits = 0;
+        if (n == 0 && !m->rests && !m->exit_seen) {
+            m->rests = true;
+            monitor_rest(m);
+            continue;
+        }
+        m->rests = m->rests && n == 0;
         serve(m);
     }
 }

@@ -40,8 +40,8 @@ struct stream {
     int from, in, out;      /* a terminal has no second pipe */
     bool eof;               /* nothing more comes from the container */
     uint32_t held;          /* bytes in the second pipe */
-    char raw[RAW_MAX];
     size_t len;             /* of the piece that is on its way to clients; 0 = none */
+    char raw[RAW_MAX] __attribute__((aligned(4096)));
 };
 
 struct monitor {
@@ -80,6 +80,7 @@ struct monitor {
     int inotify;
     char last[COUNTERS][COUNTER_TEXT];
     unsigned recounts;
+    bool rests;             /* nothing has happened since monitor_rest() */
 };
 
 /* ---- create.c: from nothing to a created container ------------------------------------------------------------------- */
@@ -99,6 +100,10 @@ bool monitor_loop(struct monitor *m);
 /* Remembers a child that is to be reaped. */
 void monitor_add_helper(struct monitor *m, pid_t pid);
 
+/* ---- rest.c ---------------------------------------------------------------------------------------------------------- */
+/* Gives memory back. */
+void monitor_rest(struct monitor *m);
+
 /* ---- requests.c: what clients say ------------------------------------------------------------------------------------ */
 void client_accept(struct monitor *m);
 void client_serve(struct monitor *m, struct client *c);
@@ -111,6 +116,8 @@ int pump_resume(struct monitor *m);  /* what a dead predecessor left */
 void pump_detach(struct monitor *m); /* 0, 1 and 2 are /dev/null from now on */
 /* Moves on as far as that goes without waiting: a piece that waits for slow clients first, then what is new. */
 void pump_stream(struct monitor *m, struct stream *s);
+/* Gives the buffers back, where nothing is in them. */
+void pump_rest(struct monitor *m);
 /* True if nothing more comes of it. */
 bool stream_is_done(const struct stream *s);
 void input_pump(struct monitor *m);

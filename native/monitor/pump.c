@@ -120,12 +120,14 @@ static void finish_piece(struct monitor *m, struct stream *s) {
     if (s->in >= 0)
         drain(s, p->raw);
     p->phase = PIECE_IDLE;
-    /* The buffers would stay resident for ever after the first burst of output. */
-    if (s->len > 8192) {
-        (void)madvise(formatted, sizeof(formatted), MADV_DONTNEED);
-        (void)madvise((char *)(((uintptr_t)s->raw + 4095) & ~(uintptr_t)4095), RAW_MAX - 4096, MADV_DONTNEED);
-    }
     s->len = 0;
+}
+
+void pump_rest(struct monitor *m) {
+    (void)madvise(formatted, sizeof(formatted), MADV_DONTNEED);
+    for (int i = 0; i < 2; i++)
+        if (m->stream[i].len == 0)
+            (void)madvise(m->stream[i].raw, RAW_MAX, MADV_DONTNEED);
 }
 
 static void deliver(struct monitor *m, struct stream *s) {
