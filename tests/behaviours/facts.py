@@ -81,8 +81,6 @@ FACTS: dict[str, Callable[[], bool]] = {
     "no-systemd": lambda: not Path("/run/systemd/system").is_dir(),
     "cgroupfs-driver": lambda: driver() == "cgroupfs",
     "systemd-driver": lambda: driver() == "systemd",
-    # Containers in scopes: systemd's, or those of a stand-in, which needs root.
-    "scopes": lambda: is_root() or driver() == "systemd",
     "cgroup": has_cgroup,
     "limits": can_limit,
     # The callers' own deadlines are those of a real processor.

@@ -29,7 +29,7 @@ ENGINE = ("--cgroup-layout", "engine")
 SLEEP = "exec sleep 1000"
 LIMIT = 24 << 20
 HOG = "exec dd if=/dev/zero of=/dev/null bs=200M count=1"
-pytestmark = applies("scopes", "limits")
+pytestmark = applies("root", "limits")
 
 
 @pytest.fixture
