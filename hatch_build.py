@@ -46,6 +46,9 @@ class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         archive = _native("archive")
         built = archive.build_archive(ROOT / "src", ROOT / "build" / "archive" / archive.archive_name())
         build_data["force_include"][str(built)] = f"corral/{built.name}"
+        documents = _native("documents").build_documents(ROOT / "src", ROOT / "build" / "documents")
+        for path, place in documents.items():
+            build_data["shared_data"][str(path)] = place
         machine = platform.machine()
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-manylinux_2_17_{machine}.musllinux_1_1_{machine}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import platform
+import re
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from native.install import run
+from native.install import ROOT, run
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.requires("cc")]
 
@@ -20,13 +21,28 @@ def test_wheel_is_tagged_for_static_programs(wheel: Path) -> None:
 
 
 def test_wheel_ships_the_programs_as_scripts(wheel: Path) -> None:
-    """Both commands lie in the wheel's scripts folder, executable; the launcher waits for its interpreter."""
+    """All programs lie in the wheel's scripts folder, executable; the launcher waits for its interpreter."""
     archive = zipfile.ZipFile(wheel)
     names = {name.rpartition("/")[2]: name for name in archive.namelist() if ".data/scripts/" in name}
-    assert sorted(names) == ["corral-planner", "corral-runtime"]
+    text = (ROOT / "native" / "build.py").read_text()
+    programs = re.findall(r'^    "(corral[a-z-]*)": \(', text, re.MULTILINE)
+    assert sorted(names) == sorted([*programs, "corral-planner"])
+    assert {"corral", "corral-runtime"} <= set(programs)
     assert all(archive.getinfo(name).external_attr >> 16 & 0o111 for name in names.values())
     assert archive.read(names["corral-runtime"])[:4] == b"\x7fELF"
     assert archive.read(names["corral-planner"]).splitlines()[0] == b"#!python"
+
+
+def test_wheel_ships_manual_pages_and_completions(wheel: Path) -> None:
+    """They lie where man and the shells look below an installation."""
+    names = {name.partition(".data/data/")[2] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {
+        "share/man/man1/corral.1",
+        "share/man/man1/corral-run.1",
+        "share/bash-completion/completions/corral",
+        "share/zsh/site-functions/_corral",
+        "share/fish/vendor_completions.d/corral.fish",
+    } <= names
 
 
 def test_installed_program_is_static(prefix: Path) -> None:
