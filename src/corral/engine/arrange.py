@@ -139,6 +139,7 @@ def _add_mount_sources(places: Places, definition: dict[str, Any], place: SpecPl
         from corral.engine.rootfs import mount_images
 
         place["images"] = mount_images(places, definition)
-    ipc = definition.get("namespaces", {}).get("ipc", "")
-    if ipc == "pod":
-        place["shm"] = f"{places.pod(definition['pod'])}/shm"
+    if definition.get("pod") and (definition.get("namespaces", {}).get("ipc") == "pod" or definition.get("is_infra")):
+        from corral.engine.podfiles import shm_of
+
+        place["shm"] = shm_of(places, definition["pod"])

@@ -7,6 +7,7 @@ is at work on, and no state depends on it having run: it only makes the waiting 
 from __future__ import annotations
 
 import posix
+import time
 
 from corral.engine import files, journal, leases, ledger, names, restart, status
 from corral.engine.failpoints import failpoint
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["reconcile"]
 
+# A pod is complete a moment after its directory was made.
+YOUNG_S = 60.0
+
 
 def reconcile(places: Places, *, starts: bool = False) -> Report:
     """Go through everything once; returns what was done: ``what``, ``id`` and, if it could not be done, ``why``.
@@ -44,6 +48,7 @@ def reconcile(places: Places, *, starts: bool = False) -> Report:
         _container(places, container_id, report, starts=starts)
     failpoint("reconcile.containers")
     _half_made(places, report)
+    _pods(places, report)
     _void_names(places, report)
     _orphans(places, report)
     _images(places, report)
@@ -201,6 +206,34 @@ def _remove_new(places: Places, path: str) -> bool:
         except FileNotFoundError:
             return False
     files.remove_tree(dead)
+    return True
+
+
+def _pods(places: Places, report: Report) -> None:
+    """Pods that were just being made or removed."""
+    from corral.engine.podfiles import list_pods, members_of, read_pod
+    from corral.engine.verbs.pods import pod_rm, remove_pod_files
+
+    for name in posix.listdir(places.pods):
+        if name.startswith((".new-", ".dead-")):
+            _do(report, "remove what was left of pod", name[5:], lambda name=name: _remove_pod_left(places, name))  # type: ignore[misc]
+    for pod_id in list_pods(places):
+        try:
+            pod = read_pod(places, pod_id)
+        except NotFound:
+            continue
+        if pod.get("removing"):
+            _do(report, "finish removing pod", pod_id, lambda pod_id=pod_id: pod_rm(places, pod_id))  # type: ignore[misc]
+        elif not members_of(places, pod_id):
+            # Its maker died before its first container was made: nobody has its id.
+            _do(report, "undo an interrupted create of pod", pod_id, lambda pod=pod: remove_pod_files(places, pod))  # type: ignore[misc]
+
+
+def _remove_pod_left(places: Places, name: str) -> bool:
+    info = posix.stat(f"{places.pods}/{name}", follow_symlinks=False)
+    if name.startswith(".new-") and time.time() - info.st_mtime < YOUNG_S:
+        return False
+    files.remove_tree(f"{places.pods}/{name}")
     return True
 
 

@@ -58,6 +58,7 @@ def start_container(
     ``is_restart``: by policy, so that a stop that came meanwhile is respected. ``is_created_only``: init waits on.
     Returns ``id``, ``run`` and ``pid``. Raises: CorralError; nothing of the try is left then.
     """
+    _start_pod(places, container_id)
     with leases.acquire(places, container_id, "start", deadline_s=LEASE_S, wait_s=WAIT_S) as lease:
         facts = status.look(places, container_id)
         _check(facts)
@@ -71,6 +72,18 @@ def start_container(
     if not is_created_only:
         _after_start(facts, is_restart=is_restart)
     return {"id": container_id, "run": facts.run, "pid": facts.state["run"].get("pid", 0)}
+
+
+def _start_pod(places: Places, container_id: str) -> None:
+    """The namespaces that a pod's containers share have to be there first."""
+    definition = ledger.read_definition(places, container_id)
+    if not definition.get("pod") or definition.get("is_infra"):
+        return
+    from corral.engine.podfiles import read_pod
+
+    infra = read_pod(places, definition["pod"])["infra"]
+    if not status.look(places, infra).is_live:
+        start_container(places, infra)
 
 
 def _check(facts: Facts) -> None:
@@ -156,7 +169,7 @@ def _prepare_run_directory(places: Places, container_id: str) -> None:
 
 def _attach_network(facts: Facts) -> None:
     mode = facts.definition.get("network", {}).get("mode")
-    if mode in ("none", "host", "container", "pod") and not facts.definition.get("is_infra"):
+    if mode in ("none", "host", "container", "pod"):
         return
     from corral.engine.network import attach
 

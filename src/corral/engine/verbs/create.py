@@ -11,6 +11,7 @@ from corral.engine.definition import SCHEMA
 from corral.engine.failpoints import failpoint
 from corral.engine.images import lease_image, release_image
 from corral.engine.locks import FileLock
+from corral.engine.parents import default_parent
 from corral.engine.places import is_rootless
 from corral.errors import AlreadyExists, InvalidArgument, NotFound
 from corral.linux import paths
@@ -89,10 +90,9 @@ def _resolve(places: Places, request: dict[str, Any]) -> tuple[dict[str, Any], d
         raise AlreadyExists(f"create container {definition['id'][:12]}: there is one with this id")
     definition["created_ns"] = time.time_ns()
     definition.setdefault("network", {"mode": "none" if is_rootless() else "bridge"})
-    environ = posix.environ.get(b"CORRAL_CGROUP_PARENT", b"").decode("utf-8", "surrogateescape")
-    if environ and not definition.get("cgroup_parent"):
-        definition["cgroup_parent"] = environ
     _resolve_shared(places, definition)
+    # Resolved now: whoever starts it later, by a policy, has another environment.
+    definition["cgroup_parent"] = definition.get("cgroup_parent") or default_parent(places)
     image = _resolve_root(places, definition)
     return definition, image
 
@@ -109,10 +109,27 @@ def _resolve_shared(places: Places, definition: dict[str, Any]) -> None:
             modes[kind] = "container:" + names.find_id(places, mode.removeprefix("container:"))
     if modes:
         definition["namespaces"] = modes
-    if definition.get("pod"):
-        from corral.engine.podfiles import find_pod
+    if definition.get("pod") and not definition.get("is_infra"):
+        _join_pod(places, definition)
 
-        definition["pod"] = find_pod(places, definition["pod"])
+
+def _join_pod(places: Places, definition: dict[str, Any]) -> None:
+    """What the pod shares is the pod's, unless something else was asked for."""
+    from corral.engine.podfiles import find_pod, read_pod
+
+    definition["pod"] = find_pod(places, definition["pod"])
+    pod = read_pod(places, definition["pod"])
+    if pod.get("removing"):
+        raise NotFound(f"find pod {pod['name']!r}: it is being removed")
+    share = pod.get("share", [])
+    modes = {kind: "pod" for kind in ("ipc", "uts", "pid") if kind in share}
+    modes.update(definition.get("namespaces", {}))
+    definition["namespaces"] = modes
+    if definition["network"].get("mode") == "pod" and "net" not in share:
+        definition["network"] = {"mode": "none"}
+    definition["cgroup_parent"] = definition.get("cgroup_parent") or (
+        f"{pod.get('cgroup_parent') or default_parent(places)}/pod-{pod['id']}"
+    )
 
 
 def _resolve_root(places: Places, definition: dict[str, Any]) -> dict[str, Any]:
