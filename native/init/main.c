@@ -1,4 +1,5 @@
 /* corral-init [--] PROGRAM ARGUMENT...: pid 1 of a container for programs that are not made to be it.
+ * corral-init --pause: pid 1 of a pod: holds its namespaces, reaps, and ends when it is asked to.
  *
  * Runs the program in a process group of its own (in the foreground, where there is a terminal), forwards every signal
  * that can be caught to it, reaps whatever becomes its child, and ends as the program ended: with its exit code, or
@@ -82,10 +83,24 @@ static int run(char **argv) {
     }
 }
 
+static int hold(void) {
+    sigset_t all;
+    (void)sigfillset(&all);
+    (void)sigprocmask(SIG_SETMASK, &all, NULL);
+    for (;;) {
+        int number = sigwaitinfo(&all, NULL);
+        (void)reap(0);
+        if (number == SIGTERM || number == SIGINT || number == SIGQUIT)
+            return 0;
+    }
+}
+
 int main(int argc, char **argv) {
+    if (argc == 2 && strcmp(argv[1], "--pause") == 0)
+        return hold();
     int first = argc > 1 && strcmp(argv[1], "--") == 0 ? 2 : 1;
     if (first >= argc) {
-        say("usage: corral-init [--] PROGRAM [ARGUMENT...]\n");
+        say("usage: corral-init [--] PROGRAM [ARGUMENT...] | --pause\n");
         return EXIT_USAGE;
     }
     return run(argv + first);
