@@ -10,30 +10,16 @@ from __future__ import annotations
 
 import posix
 
-from corral.errors import CorralError, Internal, NotFound, PermissionDenied, ResourceExhausted, Unavailable
+from corral.errors import Internal, NotFound, ResourceExhausted
 from corral.image.digests import ALGORITHMS, digest_of, hasher_of, is_digest, parse_digest, split
+from corral.image.disk import Lock, storage_error, unique, write_atomically
 from corral.linux import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ENOSPC, _EDQUOT, _EMFILE, _ENFILE, _EACCES, _EPERM, _EROFS = 28, 122, 24, 23, 13, 1, 30
 _CHUNK = 1 << 20
-
-
-def storage_error(act: str, path: str, exc: OSError) -> CorralError:
-    """What an ``OSError`` of the store's own files means to the caller, as one of Corral's errors."""
-    code = exc.errno or 0
-    message = f"{act} {path}: {(exc.strerror or str(exc)).lower()}"
-    if code in (_ENOSPC, _EDQUOT):
-        hint = "make room: `corral system prune` removes unused images; what was fetched so far is kept and continued"
-        return ResourceExhausted(message, hint=hint, path=path, errno=code)
-    if code in (_EMFILE, _ENFILE):
-        return ResourceExhausted(message, hint="raise the limit of open files (ulimit -n)", path=path, errno=code)
-    if code in (_EACCES, _EPERM, _EROFS):
-        return PermissionDenied(message, hint="is this store yours, and writable? see --store", path=path, errno=code)
-    return Unavailable(message, path=path, errno=code)
 
 
 class BlobStore:
@@ -114,7 +100,9 @@ class BlobStore:
         if paths.isfile(path):
             return digest
         self.make_directories()
-        write_atomically(path, data, mode=0o444, temporary=f"{self.root}/ingest/.put-{unique()}")
+        # Under the lock, so that gc takes none of these files for a left-over.
+        with Lock(self.root, is_shared=True):
+            write_atomically(path, data, mode=0o444, temporary=f"{self.root}/ingest/.put-{unique()}")
         return digest
 
     def entries(self) -> Iterator[tuple[str, int]]:
@@ -140,43 +128,6 @@ class BlobStore:
             posix.unlink(self.path(digest))
         except FileNotFoundError:
             pass
-
-
-def unique() -> str:
-    """A part of a file's name that nobody else uses."""
-    return posix.urandom(8).hex()
-
-
-def write_atomically(path: str, data: bytes, *, mode: int, temporary: str = "") -> None:
-    """Make ``path`` hold ``data``, durably, so that others see the old content or all of the new."""
-    temporary = temporary or f"{path}.new-{unique()}"
-    try:
-        fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600)
-        try:
-            view = memoryview(data)
-            while view:
-                view = view[posix.write(fd, view) :]
-            posix.fchmod(fd, mode)
-            posix.fsync(fd)
-        finally:
-            posix.close(fd)
-        posix.rename(temporary, path)
-        sync_directory(paths.dirname(path))
-    except OSError as exc:
-        try:
-            posix.unlink(temporary)
-        except OSError:
-            pass  # it was renamed, or never made
-        raise storage_error("write", path, exc) from exc
-
-
-def sync_directory(path: str) -> None:
-    """Make the directory's names durable."""
-    fd = posix.open(path or ".", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
-    try:
-        posix.fsync(fd)
-    finally:
-        posix.close(fd)
 
 
 def _matches(data: bytes, digest: str) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from corral.errors import CorralError, FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unavailable
-from corral.image.blobs import write_atomically
+from corral.image.disk import write_atomically
 from corral.image.manifest import as_object
 from corral.oci.json import dumps, loads
 

@@ -16,8 +16,8 @@ import fcntl
 import posix
 
 from corral.errors import InvalidArgument
-from corral.image.blobs import storage_error, unique, write_atomically
 from corral.image.digests import is_digest
+from corral.image.disk import Lock, storage_error, unique, write_atomically
 from corral.image.manifest import as_object
 from corral.linux import paths
 from corral.oci.json import dumps, loads
@@ -30,31 +30,6 @@ if TYPE_CHECKING:
 
 _OWNER = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 _FLAGS = posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW
-
-
-class Lock:
-    """``root/lock``, shared or exclusive, for a ``with`` block. Blocks; never held across slow work."""
-
-    __slots__ = ("_fd", "_is_shared", "_root")
-
-    def __init__(self, root: str, *, is_shared: bool = False) -> None:
-        self._root = root
-        self._is_shared = is_shared
-        self._fd = -1
-
-    def __enter__(self) -> None:
-        path = f"{self._root}/lock"
-        try:
-            paths.make_directories(self._root, 0o700)
-            self._fd = posix.open(path, _FLAGS, 0o600)
-            fcntl.flock(self._fd, fcntl.LOCK_SH if self._is_shared else fcntl.LOCK_EX)
-        except OSError as exc:
-            raise storage_error("lock", path, exc) from exc
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        posix.close(self._fd)
 
 
 class Work:

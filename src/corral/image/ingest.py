@@ -10,25 +10,23 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import time
 from typing import TYPE_CHECKING, Protocol, Self
 
 from corral.errors import InvalidArgument, Unavailable
-from corral.image.blobs import BlobStore, storage_error, sync_directory, unique
 from corral.image.digests import hasher_of, split
+from corral.image.disk import Lock, storage_error, sync_directory, unique
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import TracebackType
 
+    from corral.image.blobs import BlobStore
     from corral.image.guard import Work
     from corral.image.manifest import Descriptor
     from corral.image.progress import Cancel
 
 CHUNK = 1 << 20
 _POLL_S = 0.05
-# A small document is written without a flock; nobody needs this long for it.
-_PUT_S = 3600
 
 
 class Readable(Protocol):
@@ -219,31 +217,42 @@ def ingest(blobs: BlobStore, source: Readable, act: str, *, work: Work, limit_by
 
 
 def remove_leftovers(blobs: BlobStore) -> int:
-    """Remove what grows in ``ingest/`` and nobody holds: transfers that broke off. Returns how many bytes."""
-    folder = f"{blobs.root}/ingest"
+    """Remove what transfers that broke off and processes that died have left. Returns how many bytes.
+
+    What grows has an owner who holds a flock on it; small documents are written under the store's lock.
+    """
     freed = 0
-    try:
-        names = os.listdir(folder)
-    except FileNotFoundError:
-        return 0
-    for name in names:
-        path = f"{folder}/{name}"
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except OSError:
-            continue
-        try:
-            if name.startswith(".put-") and time.time() - os.fstat(fd).st_mtime < _PUT_S:
-                continue
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_still_named(fd, path):
-                freed += os.fstat(fd).st_blocks * 512
-                os.unlink(path)
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(fd)
+    with Lock(blobs.root):
+        for folder, beginning in (("ingest", ""), ("leases", "."), ("", "refs.json.")):
+            for name in _names(f"{blobs.root}/{folder}"):
+                if name.startswith(beginning):
+                    freed += _remove_if_free(f"{blobs.root}/{folder}/{name}")
     return freed
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def _remove_if_free(path: str) -> int:
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return 0
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_still_named(fd, path):
+            return 0
+        size = os.fstat(fd).st_blocks * 512
+        os.unlink(path)
+        return size
+    except BlockingIOError:
+        return 0
+    finally:
+        os.close(fd)
 
 
 @contextlib.contextmanager

@@ -14,9 +14,9 @@ import stat
 from typing import TYPE_CHECKING, Protocol
 
 from corral.errors import CorralError, InvalidArgument, NotFound
-from corral.image.blobs import storage_error
 from corral.image.config import parse_config
 from corral.image.digests import digest_of, is_digest, split
+from corral.image.disk import storage_error
 from corral.image.guard import Work
 from corral.image.ingest import CHUNK, Readable, claim, ingest
 from corral.image.layer_stream import Unpacked, compression_of

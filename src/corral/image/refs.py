@@ -9,9 +9,8 @@ from __future__ import annotations
 import posix
 
 from corral.errors import FailedPrecondition, InvalidArgument
-from corral.image.blobs import storage_error, write_atomically
 from corral.image.digests import is_digest
-from corral.image.guard import Lock
+from corral.image.disk import Lock, storage_error, write_atomically
 from corral.image.manifest import as_object
 from corral.oci.json import dumps, loads
 

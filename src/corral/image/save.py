@@ -11,8 +11,8 @@ import os
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from corral.errors import AlreadyExists, InvalidArgument
-from corral.image.blobs import storage_error
 from corral.image.digests import split
+from corral.image.disk import storage_error
 from corral.image.ingest import CHUNK, Readable
 from corral.image.layer_stream import LayerStream
 from corral.image.load import CONTAINERD_NAME, REF_NAME

@@ -13,7 +13,8 @@ from corral.errors import CorralError, FailedPrecondition, InvalidArgument, NotF
 from corral.image.blobs import BlobStore
 from corral.image.config import parse_config
 from corral.image.digests import chain_ids, split
-from corral.image.guard import Lease, Lock, kept_by_work, read_leases, remove_lease, write_lease
+from corral.image.disk import Lock
+from corral.image.guard import Lease, kept_by_work, read_leases, remove_lease, write_lease
 from corral.image.lookup import find, local_name
 from corral.image.manifest import MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Manifest, parse_manifest
 from corral.image.refs import Change, Record, read_refs

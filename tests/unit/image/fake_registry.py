@@ -122,7 +122,10 @@ class FakeRegistry:
         self.scheme = ""
         self.token_answer: dict[str, Any] = {"token": "t0ken", "expires_in": 300}
         self.has_ranges = True
+        self.hangs_after_short_answers = False
         self.lock = threading.Lock()
+        self.came = threading.Condition(self.lock)
+        self.ended = threading.Event()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         self.server.daemon_threads = True
         self.server.registry = self  # type: ignore[attr-defined]
@@ -138,9 +141,15 @@ class FakeRegistry:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.ended.set()
         self.server.shutdown()
         self.thread.join()
         self.server.server_close()
+
+    def wait_for(self, method: str, path: str) -> None:
+        """Wait until such a request came."""
+        with self.came:
+            assert self.came.wait_for(lambda: self.requests(method, path), timeout=60)
 
     def add(self, repository: str, tag: str, image: MadeImage) -> None:
         """Have this image."""
@@ -187,6 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
         registry = self.registry
         with registry.lock:
             registry.seen.append(Seen(self.command, parts.path, query, dict(self.headers.items()), body))
+            registry.came.notify_all()
             faults = registry.faults.get((self.command, parts.path), [])
             answer = faults.pop(0) if faults else None
             if answer is None:
@@ -208,6 +218,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer.body if answer.cut is None else answer.body[: answer.cut])
         if answer.cut is not None or answer.length is not None:
             self.close_connection = True
+            if self.registry.hangs_after_short_answers:
+                self.wfile.flush()
+                self.registry.ended.wait()
 
     def _refuse(self) -> Answer | None:
         registry = self.registry
