@@ -251,6 +251,10 @@ int step_rootfs_tree(struct context *c, const struct step *s) {
     if (tree < 0)
         return tree;
     cleanup_fd int place = open_at(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0);
+    /* The path is for hooks that look there. Where root of a user namespace cannot reach it (the engine's directories
+     * are closed), any place will do, as the root is known by its descriptor: "/" is reached by all. */
+    if (place == -EACCES && (place = open_at(AT_FDCWD, "/", O_PATH | O_DIRECTORY, 0)) >= 0)
+        path = "/";
     if (place < 0)
         return detail(c, place, "open the rootfs '%s'", path);
     int r = unshare_holder(c, path);

@@ -31,6 +31,9 @@ __all__ = ["Tree", "open_container", "open_host", "targets_of"]
 
 _OWN_TARGETS = ("/dev", "/proc", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/run/corral-init")
 
+# Covered in the namespace of one process alone: a directory that every host has and every user can reach.
+_MOUNT_POINT = "/sys"
+
 LEASE_S = 3600.0
 WAIT_S = 30.0
 
@@ -130,9 +133,7 @@ def _open_stopped(places: Places, facts: status.Facts) -> Tree:
         plan = describe(definition, reach_layers(places, definition), places)
         plan.is_volatile = False
         uid_map, gid_map = own_maps() if is_rootless() else id_maps(definition, places)
-        path = f"{places.run}/within"
-        os.makedirs(path, mode=0o711, exist_ok=True)
-        tree = Tree(where=Within(uid_map, gid_map, rootfs=plan, path=path), root=path)
+        tree = Tree(where=Within(uid_map, gid_map, rootfs=plan, path=_MOUNT_POINT), root=_MOUNT_POINT)
         tree.hold(lease)
         return tree
     except BaseException:
