@@ -91,8 +91,10 @@ bool jobs_running(const struct keeper *k);
 void keeper_accept(struct keeper *k);
 void connection_serve(struct keeper *k, int *conn);
 
-/* ---- main.c ------------------------------------------------------------------------------------------------------------- */
-/* A child with default signals and limits; 0 in the child. */
+/* ---- children.c ------------------------------------------------------------------------------------------------------ */
+/* As many descriptors as the caller's hard limit has, for the keeper alone. */
+void keeper_raise_limits(void);
+/* A child with default signals and the caller's limits; 0 in the child. */
 pid_t keeper_fork(void);
 
 #endif

@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 
@@ -21,16 +20,6 @@
 #define LOG_MAX 1048576
 
 static struct keeper keeper;
-static struct rlimit files;
-
-pid_t keeper_fork(void) {
-    pid_t pid = sys_fork(0);
-    if (pid == 0) {
-        reset_signals();
-        (void)setrlimit(RLIMIT_NOFILE, &files);
-    }
-    return pid;
-}
 
 /* ---- beginning ------------------------------------------------------------------------------------------------------------ */
 
@@ -101,7 +90,6 @@ static int open_all(struct keeper *k) {
 
 static void prepare_process(struct keeper *k) {
     sigset_t set;
-    struct rlimit most;
     int null = open_at(AT_FDCWD, "/dev/null", O_RDWR, 0);
     for (int fd = 0; null >= 0 && fd < 3; fd++)
         (void)dup2(null, fd);
@@ -117,10 +105,7 @@ static void prepare_process(struct keeper *k) {
     sigaddset(&set, SIGCHLD);
     (void)sigprocmask(SIG_SETMASK, &set, NULL);
     k->signals = sys_result(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-        most = (struct rlimit){files.rlim_max, files.rlim_max};
-        (void)setrlimit(RLIMIT_NOFILE, &most);
-    }
+    keeper_raise_limits();
     for (int i = 0; i < CONNECTIONS; i++)
         k->conn[i] = -1;
 }

@@ -6,13 +6,10 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 
 #include "monitor/monitor.h"
-
-#define LOCK_MS 5000
 
 static struct monitor monitor;
 
@@ -45,57 +42,12 @@ static void clear(struct monitor *m) {
         m->counter_event[i] = -1;
 }
 
-/* A child of a dead predecessor may have its descriptors for a moment longer. */
-static int lock_spec(int fd) {
-    int64_t end = now_ms() + LOCK_MS;
-    while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        if (errno != EWOULDBLOCK && errno != EINTR)
-            return -errno;
-        if (now_ms() > end)
-            return -EBUSY;
-        sleep_ms(2);
-    }
-    return 0;
-}
-
-/* Everything that needs no process yet. -EBUSY: another monitor lives. */
-static int open_places(struct monitor *m, const char *run, bool adopt) {
-    int r;
-    m->null = open_at(AT_FDCWD, "/dev/null", O_RDWR, 0);
-    m->run = open_at(AT_FDCWD, run, O_RDONLY | O_DIRECTORY, 0);
-    if (m->null < 0 || m->run < 0)
-        return -ENOENT;
-    m->spec_lock = open_at(m->run, SPEC_FILE, O_RDONLY | O_NOFOLLOW, 0);
-    if (m->spec_lock < 0)
-        return m->spec_lock;
-    r = lock_spec(m->spec_lock);
-    if (r < 0)
-        return r;
-    r = spec_read(m->run, &m->spec);
-    if (r < 0)
-        return r;
-    m->dir = open_at(AT_FDCWD, m->spec.dir, O_RDONLY | O_DIRECTORY, 0);
-    if (m->dir < 0)
-        return m->dir;
-    m->state = state_map(m->run, adopt, &r);
-    return m->state ? log_open(&m->log, m->dir, &m->spec) : r;
-}
-
 /* Named after the program in the directory of the keeper's. */
 static void find_runtime(const char *keeper_program) {
     char path[PATH_MAX];
     const char *slash = strrchr(keeper_program, '/');
     fmt(path, sizeof(path), "%.*scorral-runtime", slash ? (int)(slash + 1 - keeper_program) : 0, keeper_program);
     set_self_path(path);
-}
-
-void monitor_remove_places(struct monitor *m) {
-    if (m->removed)
-        return;
-    m->removed = true;
-    (void)unlinkat(m->run, MONITOR_SOCKET, 0);
-    (void)unlinkat(m->run, "pump", 0);
-    (void)unlinkat(m->run, SPEC_FILE, 0);
 }
 
 static void tell_refusal(struct monitor *m, int error) {
@@ -130,7 +82,7 @@ int main(int argc, char **argv) {
     m->planner = m->adopted ? -1 : 4;
     prepare_process(m);
     find_runtime(argv[2]);
-    int r = open_places(m, argv[3], m->adopted);
+    int r = monitor_open_places(m, argv[3], m->adopted);
     if (r < 0) {
         tell_refusal(m, r);
         return r == -EBUSY ? 2 : 0; /* busy: the keeper tries again */

@@ -91,6 +91,9 @@ void monitor_created(struct monitor *m);
 /* Takes the held descriptors from the keeper. 0, or -errno: there is nothing to look after. */
 int monitor_adopt(struct monitor *m);
 
+/* ---- places.c -------------------------------------------------------------------------------------------------------- */
+/* Opens everything that needs no process yet. 0 or -errno; -EBUSY: another monitor lives. */
+int monitor_open_places(struct monitor *m, const char *run, bool adopt);
 /* Removes the monitor's files from the run directory: from then on it may have another monitor. */
 void monitor_remove_places(struct monitor *m);
 

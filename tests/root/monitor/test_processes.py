@@ -149,7 +149,9 @@ def _counters(bench: Bench, container_id: str) -> list[str]:
 def test_record_counts_the_kill_when_init_dies_of_oom(bench: Bench) -> None:
     """Counters of before the start and of after the end, and a line for what was seen while it ran."""
     made = bench.run(
-        ["/bin/sh", "-c", "x=aaaaaaaa; while :; do x=$x$x; done"], _limit_memory, oom="\x1f".join(_counters(bench, "c1"))
+        ["/bin/sh", "-c", "x=aaaaaaaa; while :; do x=$x$x; done"],
+        _limit_memory,
+        oom="\x1f".join(_counters(bench, "c1")),
     )
     record = bench.wait_exit(made)
     assert record["status"] == signal.SIGKILL
