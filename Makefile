@@ -79,7 +79,8 @@ coverage: setup-test native ## lines and branches that unit tests and virtual ma
 	@mkdir -p build/coverage
 	@COVERAGE_FILE=build/coverage/host $(PY) -m coverage run -m pytest tests/unit
 	@CORRAL_COVERAGE=1 $(PYTEST) tests/vm
-	@COVERAGE_FILE=build/coverage/all $(PY) -m coverage combine -q --keep build/coverage build/results/cells
+	@COVERAGE_FILE=build/coverage/all $(PY) -m coverage combine -q --keep \
+		$$(find build/coverage build/results/cells -type f \( -name 'host.*' -o -name 'coverage.*' \))
 	@COVERAGE_FILE=build/coverage/all $(PY) -m coverage report --skip-covered --show-missing
 
 conformance: setup-test native ## the black-box suite; RUNTIME=/usr/sbin/runc for another runtime

@@ -205,7 +205,9 @@ def gather_planners(results: Path) -> None:
     """Make one file of the planners' hundreds."""
     command = [sys.executable, "-m", "coverage", "combine", "-q", f"--data-file={results}/coverage.planners"]
     environment = {**os.environ, "PYTHONPATH": f"{MOUNT}/python"}
-    subprocess.run([*command, str(results / "planners")], cwd=TREE, env=environment, check=False)
+    # Named one by one: in a folder it takes only files that are called like its own.
+    files = [str(path) for path in (results / "planners").iterdir()]
+    subprocess.run([*command, *files], cwd=TREE, env=environment, check=False)
 
 
 def relay(port: int, shards: list[Shard]) -> None:
