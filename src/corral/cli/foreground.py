@@ -19,7 +19,7 @@ from corral.linux.sockets import from_fd
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Self
+    from typing import Any
 
     from corral.cli.context import Context
     from corral.cli.flags import Line
@@ -141,32 +141,47 @@ class Attached:
 
 
 class Proxy:
-    """Signals to this process become the container's, while the ``with`` lasts.
+    """Signals to this process become the container's from ``install`` on; those before ``begin`` wait for it.
 
     Ctrl-C goes to the program. Whoever repeats it wants it to end: the second time it is stopped as `stop` does, the
     third time killed.
     """
 
-    __slots__ = ("_before", "_context", "_is_on", "_name", "_presses")
+    __slots__ = ("_before", "_context", "_is_begun", "_is_on", "_name", "_presses", "_waiting")
 
     def __init__(self, context: Context, name: str, *, is_on: bool) -> None:
         self._context = context
         self._name = name
         self._is_on = is_on
+        self._is_begun = False
+        self._waiting: list[int] = []
         self._presses = 0
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> Self:
+    def install(self) -> None:
+        """Take signals from now on."""
         for word in _PROXIED if self._is_on else ():
             number = getattr(_signal, f"SIG{word}")
-            self._before[number] = _signal.signal(number, self._forward)
-        return self
+            self._before[number] = _signal.signal(number, self._take)
 
-    def __exit__(self, *_: object) -> None:
+    def remove(self) -> None:
+        """Signals are this process's again."""
         for number, handler in self._before.items():
             _signal.signal(number, handler)
 
-    def _forward(self, number: int, _frame: object) -> None:
+    def begin(self) -> None:
+        """The process runs: what was sent meanwhile is its."""
+        self._is_begun = True
+        while self._waiting:
+            self._forward(self._waiting.pop(0))
+
+    def _take(self, number: int, _frame: object) -> None:
+        if self._is_begun:
+            self._forward(number)
+        else:
+            self._waiting.append(number)
+
+    def _forward(self, number: int) -> None:
         try:
             if number == _signal.SIGINT:
                 self._presses += 1
@@ -184,13 +199,13 @@ class Proxy:
 class Session:
     """One run in the foreground: give ``before_release`` to the verb that starts it, then ``finish``."""
 
-    __slots__ = ("_attached", "_container_id", "_context", "_proxies", "_streams", "_waiter")
+    __slots__ = ("_attached", "_container_id", "_context", "_proxy", "_streams", "_waiter")
 
     def __init__(self, context: Context, container_id: str, streams: Streams, *, proxies: bool) -> None:
         self._context = context
         self._container_id = container_id
         self._streams = streams
-        self._proxies = proxies
+        self._proxy = Proxy(context, container_id, is_on=proxies)
         self._attached: Attached | None = None
         self._waiter: Monitor | None = None
 
@@ -201,6 +216,7 @@ class Session:
 
     def _attach(self, monitor: Monitor) -> None:
         directory = self._context.places.container_run(self._container_id)
+        self._proxy.install()
         self._attached = Attached(monitor, self._streams)
         self._waiter = Monitor.connect(directory)
         self._waiter.send_attend()
@@ -213,16 +229,23 @@ class Session:
         if self._attached is None or self._waiter is None:
             # It ran already: nothing was let go by us.
             return follow_end(self._context, self._container_id)
-        with self._waiter, Proxy(self._context, self._container_id, is_on=self._proxies):
-            try:
-                self._attached.follow()
-            except Detached:
-                return 0
-            record = self._waiter.receive_exit()
-            if record is None:
-                return follow_end(self._context, self._container_id)
-            found = self._context.verb("exited", self._container_id)
-            self._waiter.done()
+        try:
+            with self._waiter:
+                return self._follow(self._attached, self._waiter)
+        finally:
+            self._proxy.remove()
+
+    def _follow(self, attached: Attached, waiter: Monitor) -> int:
+        self._proxy.begin()
+        try:
+            attached.follow()
+        except Detached:
+            return 0
+        record = waiter.receive_exit()
+        if record is None:
+            return follow_end(self._context, self._container_id)
+        found = self._context.verb("exited", self._container_id)
+        waiter.done()
         return code_of(found.get("exit") or _exit_of(record), self._container_id)
 
 

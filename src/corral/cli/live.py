@@ -85,7 +85,7 @@ class Live:
         shown = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "no containers"
         total = sum(row["sample"].get("cpu_percent", 0.0) for row in rows)
         memory = sum(row["sample"].get("memory_bytes", 0) for row in rows)
-        title = f"corral {self._context.places.store}: {shown}; CPU {total:.1f}%, memory {size_binary(memory)}"
+        title = f"{shown}; CPU {total:.1f}%, memory {size_binary(memory)}; {self._context.places.store}"
         cells = [self._cells(row, indent) for row, indent in _by_pod(rows)]
         lines = [title, *_host_pressure(), "", *_columns([list(_HEADING), *cells])]
         if columns:

@@ -27,7 +27,9 @@ _WHOLE = ("/dev", "/proc", "/sys")
 
 def compile_mounts(definition: Definition, place: SpecPlace) -> list[Mount]:
     """All mounts in the order in which they are made: defaults, the engine's files, then the user's by depth."""
-    asked = {_clean(item["target"]): _asked_mount(item, place) for item in definition.get("mounts", [])}
+    # Of an image's directory the content belongs to the container; of this host's /tmp it does not.
+    copies_up = definition["root"]["kind"] != "host"
+    asked = {_clean(item["target"]): _asked_mount(item, place, copies_up) for item in definition.get("mounts", [])}
     ours = [*_defaults(definition, place), *_files(definition, place)]
     kept = [mount for mount in ours if not _is_replaced(mount["destination"], asked)]
     # A parent before what lies in it: sorted by depth, and stable otherwise.
@@ -114,7 +116,7 @@ def _files(definition: Definition, place: SpecPlace) -> list[Mount]:
     return found
 
 
-def _asked_mount(item: Asked, place: SpecPlace) -> Mount:
+def _asked_mount(item: Asked, place: SpecPlace, copies_up: bool) -> Mount:
     options = item.get("options", [])
     access = "ro" if "ro" in options else "rw"
     rest = [word for word in options if word not in _OURS]
@@ -122,7 +124,9 @@ def _asked_mount(item: Asked, place: SpecPlace) -> Mount:
     if target == "/":
         raise InvalidArgument("mount on /: it is the container's root", hint="mount on a directory below it")
     if item["type"] == "tmpfs":
-        return _tmpfs(target, access, options, rest)
+        if copies_up and "notmpcopyup" not in options and "tmpcopyup" not in rest:
+            rest.append("tmpcopyup")
+        return _tmpfs(target, access, rest)
     source = _source(item, place)
     if not {"bind", "rbind"} & set(rest):
         rest.insert(0, "rbind")
@@ -135,13 +139,9 @@ def _asked_mount(item: Asked, place: SpecPlace) -> Mount:
     return _mount(target, "bind", source, *rest, access)
 
 
-def _tmpfs(target: str, access: str, options: list[str], rest: list[str]) -> Mount:
-    for word in ("nosuid", "nodev", "noexec"):
-        if word not in rest and word.removeprefix("no") not in rest:
-            rest.append(word)
-    if "notmpcopyup" not in options and "tmpcopyup" not in rest:
-        rest.append("tmpcopyup")
-    return _mount(target, "tmpfs", "tmpfs", *rest, access)
+def _tmpfs(target: str, access: str, rest: list[str]) -> Mount:
+    closed = [word for word in ("nosuid", "nodev", "noexec") if word.removeprefix("no") not in rest]
+    return _mount(target, "tmpfs", "tmpfs", *dict.fromkeys((*rest, *closed)), access)
 
 
 def _source(item: Asked, place: SpecPlace) -> str:

@@ -243,8 +243,18 @@ def test_bind_is_recursive_and_private_unless_said_otherwise() -> None:
 
 def test_tmpfs_is_closed_by_default_and_copies_up() -> None:
     """As podman's: nosuid, nodev, noexec unless the opposite is asked for, and the image's content is copied."""
-    found = mounts(spec(mounts=[{"type": "tmpfs", "target": "/t", "options": ["size=1m", "exec", "notmpcopyup"]}]))
-    assert found["/t"]["options"] == ["size=1m", "exec", "nosuid", "nodev", "rw"]
+    asked = [{"type": "tmpfs", "target": "/t", "options": ["size=1m", "exec"]}]
+    image = {"kind": "image", "image": "i"}
+    found = mounts(spec(mounts=asked, root=image))
+    assert found["/t"]["options"] == ["size=1m", "exec", "tmpcopyup", "nosuid", "nodev", "rw"]
+    asked[0]["options"] = ["notmpcopyup"]
+    assert "tmpcopyup" not in mounts(spec(mounts=asked, root=image))["/t"]["options"]
+
+
+def test_tmpfs_over_a_directory_of_the_host_is_empty() -> None:
+    """The host's /tmp is not the container's to have, and may be huge."""
+    found = mounts(spec(mounts=[{"type": "tmpfs", "target": "/tmp"}]))
+    assert found["/tmp"]["options"] == ["nosuid", "nodev", "noexec", "rw"]
 
 
 def test_own_mount_on_dev_replaces_all_defaults_beneath() -> None:

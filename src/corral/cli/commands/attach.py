@@ -48,9 +48,13 @@ def run(line: Line, context: Context) -> int:
     with monitor:
         attached = Attached(monitor, streams)
     is_proxy = line.values.get("sig-proxy") is not False and not is_terminal
-    with Proxy(context, found["id"], is_on=is_proxy):
-        try:
-            attached.follow()
-        except Detached:
-            return 0
+    proxy = Proxy(context, found["id"], is_on=is_proxy)
+    proxy.install()
+    proxy.begin()
+    try:
+        attached.follow()
+    except Detached:
+        return 0
+    finally:
+        proxy.remove()
     return follow_end(context, found["id"])

@@ -1,0 +1,238 @@
+"""``corral run`` and its relatives with real containers: streams, exit codes, terminals, signals."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from root.cli.conftest import Cli
+from root.engine.conftest import eventually
+
+pytestmark = [pytest.mark.requires("root"), pytest.mark.timeout(300)]
+
+
+def test_run_shows_the_programs_output_and_leaves_nothing(cli: Cli) -> None:
+    """The README's first command: both streams stay apart, and --rm removes the container."""
+    done = cli("run", "--rm", "host", "--", "sh", "-c", "echo hello; echo oops >&2")
+    assert (done.stdout, done.stderr) == ("hello\n", "oops\n")
+    assert cli("ps", "-aq").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("sh", "-c", "exit 7"), 7),
+        (("sh", "-c", "kill -TERM $$; sleep 9"), 143),
+        (("no-such-program",), 127),
+        (("/etc/passwd",), 126),
+    ],
+    ids=["own", "signal", "missing", "not executable"],
+)
+def test_run_ends_with_the_programs_exit_code(cli: Cli, words: tuple[str, ...], code: int) -> None:
+    """As a shell would: its own, 128 + signal, 127, 126."""
+    # pid 1 has no default action for signals, so that the shell that kills itself has to be another.
+    assert cli("run", "--rm", "--init", "host", *words, code=None).returncode in (code, 126 if code == 127 else code)
+
+
+def test_run_without_init_tells_missing_programs_from_others(cli: Cli) -> None:
+    """127 for what is not there, 126 for what cannot be executed, 125 for what Corral cannot do."""
+    assert cli("run", "--rm", "host", "no-such-program", code=127).stdout == ""
+    assert cli("run", "--rm", "host", "/etc/passwd", code=126).stdout == ""
+    done = cli("run", "--rm", "-v", "/no-such-directory:/x", "host", "true", code=125)
+    assert done.stderr.splitlines()[0].startswith("--volume '/no-such-directory:/x': ")
+    assert done.stderr.splitlines()[1].startswith("hint: ")
+
+
+def test_run_passes_what_is_piped_in_to_its_end(cli: Cli) -> None:
+    """`-i`: the end of the input is the end of the program's; large input and output pass whole."""
+    text = "".join(f"line {number}\n" for number in range(20000))
+    assert cli("run", "--rm", "-i", "host", "cat", text=text).stdout == text
+
+
+def test_run_without_interactive_has_no_input(cli: Cli) -> None:
+    """Without -i the program reads the end of file at once."""
+    assert cli("run", "--rm", "host", "wc", "-c", text="not for it").stdout.strip() == "0"
+
+
+def test_run_on_a_terminal_has_one_of_its_size(cli: Cli) -> None:
+    """`-it`: a terminal of its own with this one's size; lines end as a terminal wants it; the exit code is true."""
+    seen, code = cli.on_terminal("run", "--rm", "-it", "host", "sh", typed=[("# ", "stty size; tty; exit 5\n")])
+    assert "33 77\r\n/dev/pts/0\r\n" in seen
+    assert code == 5
+
+
+def test_detach_keys_leave_the_program_running_and_attach_goes_back(cli: Cli) -> None:
+    """ctrl-p ctrl-q ends the command with 0; attach reaches the same shell."""
+    _, code = cli.on_terminal("run", "-it", "--name", "t", "host", "sh", typed=[("# ", "x=41\n"), ("# ", "\x10\x11")])
+    assert code == 0
+    assert cli("ps", "--format", "{{.Names}} {{.State}}").stdout == "t running\n"
+    seen, code = cli.on_terminal("attach", "t", typed=[("", "\n"), ("# ", "echo $((x+1)); exit 3\n")])
+    assert "42" in seen
+    assert code == 3
+
+
+def test_interrupt_is_the_programs(cli: Cli) -> None:
+    """Ctrl-C reaches a program that handles it, and the command ends with that program's code."""
+    trap = "trap 'echo got it; exit 9' INT; echo ready; while :; do sleep 0.05; done"
+    process = cli.start("run", "--rm", "host", "sh", "-c", trap)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert (out, process.returncode) == ("got it\n", 9)
+
+
+def test_repeated_interrupt_ends_a_program_that_ignores_it(cli: Cli) -> None:
+    """Pid 1 does not even notice SIGINT; the third one kills it, whatever it does."""
+    process = cli.start("run", "--rm", "--stop-timeout", "0", "host", "sh", "-c", "echo ready; exec sleep 300")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+
+    def interrupt_until_over() -> bool:
+        process.send_signal(signal.SIGINT)
+        return process.poll() is not None
+
+    eventually(interrupt_until_over)
+    process.communicate()
+    assert process.returncode == 137
+
+
+def test_run_in_the_background_prints_the_id(cli: Cli, tmp_path: Path) -> None:
+    """`-d`: the id on stdout and in --cidfile; the container goes on by itself."""
+    made = cli("run", "-d", "--name", "bg", "--cidfile", f"{tmp_path}/cid", "host", "sleep", "300").stdout.strip()
+    assert (tmp_path / "cid").read_text() == made
+    assert cli("inspect", "--format", "{{.Id}} {{.State.Status}}", "bg").stdout == f"{made} running\n"
+    assert cli("run", "-d", "--cidfile", f"{tmp_path}/cid", "host", "true", code=125).stdout == ""
+
+
+def test_limits_user_environment_and_mounts_reach_the_program(cli: Cli, tmp_path: Path) -> None:
+    """What the flags say is what the program sees."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "file").write_text("mounted\n")
+    done = cli(
+        *("run", "--rm", "--memory", "64m", "--user", "65534:65534", "-e", "A=b c", "-w", "/tmp", "-h", "box"),
+        *("-v", f"{tmp_path}:/data:ro", "--tmpfs", "/scratch:size=1m", "--ulimit", "nofile=77:88", "--read-only"),
+        *("host", "sh", "-c", "id -u; id -g; echo $A; pwd; hostname; cat /data/file; ulimit -n; touch /x || echo ro"),
+    )
+    assert done.stdout.split("\n")[:-1] == ["65534", "65534", "b c", "/tmp", "box", "mounted", "77", "ro"]
+
+
+def test_host_root_is_not_touched(cli: Cli) -> None:
+    """What a container of `host` writes stays in its own layer."""
+    cli("run", "--rm", "host", "sh", "-c", "echo x > /etc/corral-test-file")
+    assert not Path("/etc/corral-test-file").exists()
+
+
+def test_init_reaps_orphans_and_ends_as_the_program(cli: Cli) -> None:
+    """--init: pid 1 is corral-init; orphans are reaped; exit code and signals pass."""
+    script = "(sleep 0.1 &) ; sleep 0.3; ps -o stat= -A | grep -c Z; cat /proc/1/comm; exit 4"
+    done = cli("run", "--rm", "--init", "host", "sh", "-c", script, code=4)
+    assert done.stdout.split() == ["0", "corral-init"]
+
+
+def test_exec_runs_beside_with_streams_and_code(cli: Cli) -> None:
+    """Streams apart, input to its end, its own environment, user and exit code."""
+    cli("run", "-d", "--name", "c", "host", "sleep", "300")
+    done = cli("exec", "c", "sh", "-c", "echo out; echo err >&2; exit 3", code=3)
+    assert (done.stdout, done.stderr) == ("out\n", "err\n")
+    assert cli("exec", "-i", "c", "cat", text="typed\n").stdout == "typed\n"
+    assert cli("exec", "-e", "A=1", "-u", "65534", "-w", "/tmp", "c", "sh", "-c", "echo $A $(id -u) $PWD").stdout == (
+        "1 65534 /tmp\n"
+    )
+    assert cli("exec", "c", "no-such-program", code=127).stdout == ""
+    seen, code = cli.on_terminal("exec", "-it", "c", "sh", typed=[("# ", "stty size; exit 6\n")])
+    assert ("33 77\r\n" in seen, code) == (True, 6)
+
+
+def test_lifecycle_by_the_usual_words(cli: Cli) -> None:
+    """create, start -a, logs, stop, restart, rename, wait, rm."""
+    cli("create", "--name", "job", "host", "sh", "-c", "echo one; echo two >&2")
+    assert cli("ps", "-a", "--format", "{{.Names}} {{.Status}}").stdout == "job Created\n"
+    done = cli("start", "-a", "job")
+    assert (done.stdout, done.stderr) == ("one\n", "two\n")
+    logged = cli("logs", "job")
+    assert (logged.stdout, logged.stderr) == ("one\n", "two\n")
+    cli("rename", "job", "task")
+    assert cli("wait", "task").stdout == "0\n"
+    assert cli("rm", "task").stdout == "task\n"
+    cli("run", "-d", "--name", "s", "host", "sleep", "300")
+    cli("pause", "s")
+    assert cli("ps", "--format", "{{.State}}").stdout == "paused\n"
+    cli("unpause", "s")
+    cli("restart", "-t", "0", "s")
+    assert cli("stop", "-t", "0", "s").stdout == "s\n"
+    assert cli("inspect", "--format", "{{.State.ExitCode}}", "s").stdout == "137\n"
+    assert cli("rm", "-f", "s", "nothing").stdout == "s\n"
+
+
+def test_lists_are_tables_json_and_templates(cli: Cli) -> None:
+    """The same rows in all forms."""
+    made = cli("run", "-d", "--name", "x", "--label", "a=b", "host", "sleep", "300").stdout.strip()
+    heading, row = cli("ps").stdout.splitlines()
+    assert heading.split()[0] == "CONTAINER"
+    assert row.startswith(made[:12])
+    assert json.loads(cli("ps", "--format", "json").stdout)[0]["id"] == made
+    assert cli("ps", "--no-trunc", "-q").stdout.strip() == made
+    assert cli("ps", "--filter", "label=a=b", "--format", "table {{.Names}}\t{{.Labels}}").stdout == (
+        "NAMES  LABELS\nx      a=b\n"
+    )
+    rows = json.loads(cli("stats", "--no-stream", "--format", "json").stdout)
+    assert rows[0]["name"] == "x"
+    assert rows[0]["pids"] == 1
+    assert cli("top", "x", "--format", "{{.Inside}} {{.Command}}").stdout == "1 sleep 300\n"
+    assert "x  " in cli("top").stdout
+    assert cli("events", "--since", "1h", "--stream=false", "--format", "{{.Action}}").stdout.split()[:2] == [
+        "create",
+        "start",
+    ]
+
+
+def test_live_view_is_drawn_until_q(cli: Cli) -> None:
+    """`corral top` on a terminal: a screen of its own, left as it was found."""
+    cli("run", "-d", "--name", "seen", "host", "sleep", "300")
+    shown, code = cli.on_terminal("top", typed=[("seen", "q")])
+    assert code == 0
+    assert "1 running" in shown
+    assert shown.rstrip().endswith("\x1b[?1049l")
+
+
+def test_update_and_effective_limits(cli: Cli) -> None:
+    """New limits hold at once; inspect --effective reads them from the kernel."""
+    cli("run", "-d", "--name", "u", "--memory", "64m", "host", "sleep", "300")
+    cli("update", "--memory", "32m", "u")
+    effective = json.loads(cli("inspect", "--effective", "u").stdout)[0]["effective"]
+    assert str(32 << 20) in json.dumps(effective)
+
+
+def test_cp_and_diff_and_explain(cli: Cli, tmp_path: Path) -> None:
+    """Files in and out; what changed; what a start would do."""
+    cli("run", "-d", "--name", "f", "host", "sleep", "300")
+    (tmp_path / "in").write_text("content\n")
+    cli("cp", f"{tmp_path}/in", "f:/root/copied")
+    assert cli("exec", "f", "cat", "/root/copied").stdout == "content\n"
+    cli("cp", "f:/root/copied", f"{tmp_path}/out")
+    assert (tmp_path / "out").read_text() == "content\n"
+    assert "A /root/copied" in cli("diff", "f").stdout.splitlines()
+    assert "exec the program" in cli("explain", "f").stdout
+    assert json.loads(cli("explain", "--config", "f").stdout)["process"]["args"] == ["sleep", "300"]
+
+
+def test_completion_knows_the_containers(cli: Cli) -> None:
+    """Names of containers after a command that takes them."""
+    cli("create", "--name", "stays", "host", "true")
+    assert cli("_complete", "--", "rm", "st").stdout == "stays\thost, configured\n"
+    assert "--memory\t" in cli("_complete", "--", "run", "--mem").stdout
+
+
+def test_errors_say_what_and_what_to_do(cli: Cli) -> None:
+    """On stderr: the message, then the hint; the exit code tells whose fault it is."""
+    done = cli("rm", "nothing", code=1)
+    assert done.stderr.splitlines()[0] == "find container 'nothing': no such container"
+    assert done.stderr.splitlines()[1].startswith("hint: ")
+    assert cli("runn", "host", code=125).stderr.splitlines() == [
+        "unknown command 'runn'",
+        "hint: did you mean `corral run`? `corral --help` lists the commands",
+    ]
