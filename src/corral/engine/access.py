@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from corral.engine import leases, status
 from corral.engine.copytree import look, open_root, put, take
+from corral.engine.idmaps import own_maps
 from corral.engine.places import is_rootless
 from corral.engine.rootfs import describe, id_maps, reach_layers
-from corral.engine.within import call, own_maps
+from corral.engine.within import call
 from corral.errors import FailedPrecondition
 from corral.image.load import FdReader
 from corral.image.tarwrite import Ids

@@ -11,9 +11,10 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from corral.engine.access import targets_of
+from corral.engine.idmaps import own_maps
 from corral.engine.places import is_rootless
 from corral.engine.rootfs import id_maps, reach_layers
-from corral.engine.within import call, own_maps
+from corral.engine.within import call
 from corral.errors import FailedPrecondition
 from corral.image.changes import changes_reader, list_changes, places_in_the_way
 from corral.image.load import FdReader

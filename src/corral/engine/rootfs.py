@@ -49,7 +49,8 @@ def layer_store(places: Places) -> LayerStore:
 
 def _remove_inside(folder_fd: int) -> None:
     """Empty a directory whose files belong to any of this user's ids."""
-    from corral.engine.within import call, own_maps
+    from corral.engine.idmaps import own_maps
+    from corral.engine.within import call
     from corral.runtime.within import Within
 
     call(Within(*own_maps()), "remove", {}, fds=[folder_fd])
@@ -107,7 +108,8 @@ def _unpack(
 
 def _unpack_inside(images: ImageStore) -> Callable[[Wanted, int], Applied]:
     """Unpacks where all of a user's ids exist, so that files can belong to them."""
-    from corral.engine.within import call, own_maps
+    from corral.engine.idmaps import own_maps
+    from corral.engine.within import call
     from corral.image.layers import Applied
     from corral.runtime.within import Within
 

@@ -11,7 +11,6 @@ import sys
 from corral import errors
 from corral.engine.programs import child_environment, find_program
 from corral.errors import CorralError, Internal, Unsupported
-from corral.linux.idmap import read_subids
 from corral.oci.json import dumps, loads
 from corral.runtime.host import read_host
 from corral.runtime.session import seal
@@ -23,28 +22,13 @@ if TYPE_CHECKING:
 
     from corral.runtime.within import Within
 
-__all__ = ["call", "own_maps", "raise_error"]
-
-Extent = tuple[int, int, int]
+__all__ = ["call", "raise_error"]
 
 # Descriptors of the process inside: the request, the answer, then those that were passed.
 REQUEST_FD, ANSWER_FD, FIRST_FD = 3, 4, 5
 _ABOVE = 64
 _BOOT = "import sys; sys.path[:] = sys.argv[1:]; from corral.engine.inside import main; main()"
 _F_DUPFD_CLOEXEC = 1030
-
-
-def own_maps() -> tuple[list[Extent], list[Extent]]:
-    """The ids that an unprivileged user has: itself as root, then its ranges of /etc/subuid and /etc/subgid."""
-    maps = []
-    for kind, own in (("uid", posix.geteuid()), ("gid", posix.getegid())):
-        extents: list[Extent] = [(0, own, 1)]
-        inside = 1
-        for first, count in read_subids(kind, posix.geteuid()):
-            extents.append((inside, first, count))
-            inside += count
-        maps.append(extents)
-    return maps[0], maps[1]
 
 
 def call(

@@ -9,6 +9,7 @@ import time
 from corral.engine import files, journal, names
 from corral.engine.definition import SCHEMA
 from corral.engine.failpoints import failpoint
+from corral.engine.idmaps import resolve_maps
 from corral.engine.images import lease_image, release_image
 from corral.engine.locks import FileLock
 from corral.engine.parents import default_parent
@@ -91,6 +92,7 @@ def _resolve(places: Places, request: dict[str, Any]) -> tuple[dict[str, Any], d
     definition["created_ns"] = time.time_ns()
     definition.setdefault("network", {"mode": "none" if is_rootless() else "bridge"})
     _resolve_shared(places, definition)
+    resolve_maps(places, definition)
     # Resolved now: whoever starts it later, by a policy, has another environment.
     definition["cgroup_parent"] = definition.get("cgroup_parent") or default_parent(places)
     image = _resolve_root(places, definition)
