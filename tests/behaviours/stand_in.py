@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conformance import cgroups
+from conformance import cgroups, residents
 from unit.cgroup.fake_bus import FakeSystemd
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ __all__ = ["ActingSystemd", "hide_systemd", "look_for"]
 
 # What systemd enables, or makes directories in, for a delegated unit.
 _CONTROLLERS = ("cpu", "cpuacct", "memory", "pids", "io", "blkio", "devices")
+QUOTED = '"$@"'
 _SCRIPT = "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd{folder} && ln -s {socket} /run/systemd/private"
 
 
@@ -104,8 +106,26 @@ def hide_systemd(runtime: Runtime) -> None:
 
 
 def _use(runtime: Runtime, script: str) -> None:
-    runtime.prefix = ["unshare", "-m", "--propagation", "private", "sh", "-c", f'{script} && exec "$@"', "sh"]
+    runtime.prefix = ["unshare", "-m", "--propagation", "private", "sh", "-c", f"{script} && exec {QUOTED}", "sh"]
     runtime.global_args = ["--systemd-cgroup"]
+
+
+@contextlib.contextmanager
+def resident(runtime: Runtime) -> Iterator[None]:
+    """Let one planner serve the runtime's commands: all in one mount namespace, which is what ``look_for`` asks for."""
+    *_, script, _ = runtime.prefix
+    hold = f"{script.removesuffix(' && exec ' + QUOTED)} && echo ready && exec sleep 1000"
+    room = subprocess.Popen(["unshare", "-m", "--propagation", "private", "sh", "-c", hold], stdout=subprocess.PIPE)
+    assert room.stdout is not None
+    assert room.stdout.readline() == b"ready\n"
+    runtime.prefix = ["nsenter", "-t", str(room.pid), "-m", "--"]
+    try:
+        with residents.resident_planner(runtime):
+            yield
+    finally:
+        room.kill()
+        room.wait()
+        room.stdout.close()
 
 
 @contextlib.contextmanager

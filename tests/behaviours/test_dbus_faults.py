@@ -6,6 +6,7 @@ The binary is the real one; systemd is a stand-in that misbehaves as told.
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from behaviours import places, stand_in
 from behaviours.facts import applies
 from conformance import cgroups
-from conformance.harness import Bundle, Result, Runtime, unique_id
+from conformance.harness import Bundle, Result, Runtime, unique_id, wait_until
 from corral.runtime.scopes import DEADLINE_S
 from unit.cgroup.fake_bus import ERROR, UNIT, Refusal
 
@@ -143,6 +144,25 @@ def test_s3_2_no_answer_within_the_deadline(
     assert unit in done.stderr
     assert "wait for the end of job" in done.stderr
     assert "StopUnit" in systemd.members()
+
+
+def test_s3_2_start_that_hangs_does_not_delay_others_of_one_planner(
+    runtime: Runtime, bundle: Bundle, systemd: stand_in.ActingSystemd, unit: str
+) -> None:
+    """The resident planner does not wait for systemd itself."""
+    bundle.write()
+    words = ("create", "--bundle", bundle.path, unique_id())
+    with stand_in.resident(runtime):
+        systemd.job_result = None
+        with runtime.background(*words, stderr=subprocess.DEVNULL) as (hanging, _):
+            wait_until(lambda: "StartTransientUnit" in systemd.members(), "the start that hangs")
+            systemd.job_result = "done"
+            systemd.place(bundle, unique_id())
+            start = time.monotonic()
+            assert runtime.run(bundle).stdout == "ran\n"
+            assert time.monotonic() - start < SOON_S
+            assert hanging.poll() is None
+            assert hanging.wait(90) == 1
 
 
 @LAYOUTS

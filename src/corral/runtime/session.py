@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from corral.runtime.plan import Plan
     from corral.runtime.prepare import Prepared
     from corral.runtime.rootfs import RootfsPlan
+    from corral.runtime.scopes import Scope
 
 HEADER = struct.Struct("<IIiI")
 MESSAGE_MAX = HEADER.size + 65536
@@ -38,6 +39,8 @@ PLAN, REFUSED, NOT_MINE, RECLAIM, TEXT, VERDICT, WARNING = 48, 49, 50, 51, 52, 5
 _RECLAIMS = 3
 _FATES = ("unknown", "intended", "created", "joined", "absent")
 EXEC_ERROR = 255
+# More than a planner ever has open.
+_DESCRIPTORS = 4096
 
 
 class Session:
@@ -260,6 +263,27 @@ class Session:
         scope = self._prepared.job.groups.scope if self._prepared is not None else None
         if scope is None:
             raise Internal("start a unit: the plan has none")
+        if self._front == "self":
+            self._answer_scope(scope, pids)
+            return
+        # Others wait for a resident planner, and systemd may take its time: a child waits for it, and answers.
+        child = posix.fork()
+        if child:
+            posix.waitpid(child, 0)
+            return
+        try:
+            # Nobody's child to be reaped, and without what belongs to other sessions, whose fronts watch for their end.
+            if posix.fork() == 0:
+                own = self._socket.fileno()
+                posix.closerange(3, own)
+                posix.closerange(own + 1, _DESCRIPTORS)
+                self._answer_scope(scope, pids)
+        except Exception as exc:
+            self._give_up(exc)
+        finally:
+            posix._exit(0)
+
+    def _answer_scope(self, scope: Scope, pids: list[int]) -> None:
         try:
             scope.start(pids)
         except CorralError as exc:
