@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import urllib.request
+import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
@@ -99,6 +100,7 @@ class Client:
         self._timeout = urllib3.Timeout(connect=_CONNECT_S, read=read_timeout_s)
         self._lock = threading.Lock()
         self._managers: dict[tuple[str, str, int], urllib3.PoolManager] = {}
+        self._open: weakref.WeakSet[Response] = weakref.WeakSet()
 
     def send(self, request: Request) -> Response:
         """One request and its answer, whose body is yet to be read; redirects of GET and HEAD are followed.
@@ -140,7 +142,7 @@ class Client:
             headers = {**headers, "Content-Length": str(request.body_bytes)}
         try:
             manager = self._manager(url)
-            return manager.request(
+            response = manager.request(
                 request.method,
                 url,
                 headers=headers,
@@ -151,6 +153,9 @@ class Client:
                 decode_content=False,
                 timeout=self._timeout,
             )
+            with self._lock:
+                self._open.add(response)
+            return response
         except (HTTPError, OSError, ValueError) as exc:
             raise connection_error(f"{request.method.lower()} {shown(url)}", exc) from exc
         finally:
@@ -176,6 +181,16 @@ class Client:
         if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
             return urllib3.ProxyManager(proxy if "://" in proxy else f"http://{proxy}", **options)  # type: ignore[arg-type]
         return urllib3.PoolManager(**options)  # type: ignore[arg-type]
+
+    def abort(self) -> None:
+        """End the answers that other threads are reading: they see their end at once."""
+        with self._lock:
+            answers = list(self._open)
+        for response in answers:
+            try:
+                response.shutdown()
+            except (HTTPError, OSError, ValueError, RuntimeError):
+                pass  # read to its end already
 
     def close(self) -> None:
         """Close all connections."""

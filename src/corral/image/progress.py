@@ -43,24 +43,28 @@ _RATE_OVER_S = 3.0
 class Cancel:
     """A wish to stop, set from any thread; transfers look at it between chunks."""
 
-    __slots__ = ("_children", "_event")
+    __slots__ = ("_actions", "_event")
 
     def __init__(self) -> None:
         self._event = threading.Event()
-        self._children: list[Cancel] = []
+        self._actions: list[Callable[[], None]] = []
 
     def set(self) -> None:
         """Stop what is going on. Idempotent."""
         self._event.set()
-        for child in tuple(self._children):
-            child.set()
+        for action in tuple(self._actions):
+            action()
+
+    def on_set(self, action: Callable[[], None]) -> None:
+        """Have ``action`` called when it is set, or at once if it is: what ends a wait for the network, say."""
+        self._actions.append(action)
+        if self._event.is_set():
+            action()
 
     def child(self) -> Cancel:
         """A wish for a part of the work: set with this one, or alone."""
         child = Cancel()
-        self._children.append(child)
-        if self._event.is_set():
-            child.set()
+        self.on_set(child.set)
         return child
 
     def check(self, act: str) -> None:

@@ -74,6 +74,7 @@ def pull(
     if policy not in POLICIES:
         raise InvalidArgument(f"pull {name}: policy {policy!r} is none of {', '.join(POLICIES)}")
     wanted = parse_platform(platform) if platform else host_platform()
+    name = name.removeprefix("docker://")
     local = _local_or_none(store, name, wanted if platform else None)
     if local is not None and policy in ("missing", "never"):
         return local

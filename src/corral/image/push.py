@@ -55,7 +55,7 @@ def push(
     Raises: NotFound, InvalidArgument, PermissionDenied, Unavailable, Cancelled.
     """
     image, found = store.resolve_name(name)
-    target = destination or found
+    target = destination.removeprefix("docker://") or found
     if not target:
         raise InvalidArgument(
             f"push {name}: an id says not where to", hint=f"corral push {name} REGISTRY/REPOSITORY:TAG"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
 
 _HUB_API = "registry-1.docker.io"
 _READ_BYTES = 256 << 10
+_WINDOW_S, _WINDOW_BYTES = 60.0, 60 << 10
 
 
 class Fetched:
@@ -83,6 +85,7 @@ class Registry:
         self.patience = patience or Patience()
         self.cancel = cancel or Cancel()
         self._client = Client(is_insecure=is_insecure)
+        self.cancel.on_set(self._client.abort)
         self._auth = Authenticator(self._client, credentials)
         self._base = ""
         self._lock = threading.Lock()
@@ -211,13 +214,16 @@ class Registry:
         if response.status == 200 and partial.offset:
             partial.rewind()
         is_whole = False
+        pace = _Pace(act)
         try:
-            while data := response.read(_READ_BYTES, decode_content=False):
+            while data := response.read1(_READ_BYTES, decode_content=False):
                 self.cancel.check(act)
                 partial.write(data)
+                pace.step(len(data))
                 on_bytes(partial.offset)
             is_whole = True
         except (HTTPError, OSError) as exc:
+            self.cancel.check(act)
             raise connection_error(act, exc) from exc
         finally:
             if is_whole:
@@ -234,6 +240,26 @@ class Registry:
     def blob_url(self, repository: str, digest: str) -> str:
         """Where a blob is."""
         return self.url(f"{quote(repository)}/blobs/{digest}")
+
+
+class _Pace:
+    """Notices a server that keeps a transfer alive and brings next to nothing."""
+
+    __slots__ = ("_act", "_bytes", "_since_s")
+
+    def __init__(self, act: str) -> None:
+        self._act = act
+        self._bytes = 0
+        self._since_s = time.monotonic()
+
+    def step(self, size: int) -> None:
+        """So many bytes came. Raises: Transient for less than a kilobyte a second over a minute."""
+        self._bytes += size
+        elapsed_s = time.monotonic() - self._since_s
+        if elapsed_s >= _WINDOW_S:
+            if self._bytes < _WINDOW_BYTES:
+                raise Transient(f"{self._act}: {self._bytes} bytes in {elapsed_s:.0f} s")
+            self._bytes, self._since_s = 0, time.monotonic()
 
 
 def pull_scope(repository: str) -> list[str]:

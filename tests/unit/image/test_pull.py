@@ -6,12 +6,23 @@ import hashlib
 import json
 import os
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from corral.errors import CorralError, InvalidArgument, NotFound, PermissionDenied, Unavailable, Unsupported
+from corral.errors import (
+    CorralError,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unavailable,
+    Unsupported,
+)
+from corral.image import registry as registry_module
 from corral.image.http import Patience
 from corral.image.manifest import MAX_MANIFEST_BYTES
 from corral.image.progress import Cancel, Cancelled, Progress
@@ -34,6 +45,14 @@ BIG = layer_tar({"big": os.urandom(3 << 20)})
 def blob_path(image: MadeImage, number: int = 0, repository: str = "a/b") -> str:
     """The path of a layer's blob in the registry."""
     return f"/v2/{repository}/blobs/{digest_of(image.layers[number])}"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Poll the condition."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def leftovers(store: ImageStore) -> list[str]:
@@ -409,3 +428,61 @@ def test_pull_waits_for_another_one_and_can_be_cancelled_meanwhile(
     with held, pytest.raises(Cancelled):
         store.pull(f"{registry.host}/a/b:v1", access=access, on_progress=on_progress, cancel=cancel)
     assert waiting.is_set()
+
+
+def test_cancel_does_not_wait_for_a_silent_registry(store: ImageStore, registry: FakeRegistry, access: Access) -> None:
+    """A registry that keeps the connection open and sends nothing more does not hold a pull that is cancelled."""
+    made = make_image(BIG, compress=bytes)
+    registry.add("a/b", "v1", made)
+    registry.hangs_after_short_answers = True
+    registry.faults["GET", blob_path(made)] = [Answer(body=BIG[:1000], length=len(BIG))]
+    cancel = Cancel()
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            store.pull(f"{registry.host}/a/b:v1", access=access, cancel=cancel)
+        except CorralError as exc:
+            failures.append(exc)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    partial = Path(store.blobs.partial_path(digest_of(BIG)))
+    wait_until(lambda: partial.exists() and partial.stat().st_size == 1000)
+    cancel.set()
+    thread.join(timeout=30)
+    assert [type(exc) for exc in failures] == [Cancelled]
+
+
+def test_registry_that_drips_is_given_up(
+    store: ImageStore, registry: FakeRegistry, access: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Less than a kilobyte a second over a whole minute counts as a broken connection."""
+    monkeypatch.setattr(registry_module, "_WINDOW_S", 0.0)
+    monkeypatch.setattr(registry_module, "_WINDOW_BYTES", 1 << 40)
+    made = make_image(BIG, compress=bytes)
+    registry.add("a/b", "v1", made)
+    with pytest.raises(Unavailable, match=r"bytes in 0 s"):
+        store.pull(f"{registry.host}/a/b:v1", access=access)
+
+
+def test_full_disk_ends_a_pull_that_goes_on_later(
+    store: ImageStore, registry: FakeRegistry, access: Access, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENOSPC within a layer is ResourceExhausted; with room again, the pull goes on from there."""
+    made = make_image(BIG, compress=bytes)
+    registry.add("a/b", "v1", made)
+    write = os.pwrite
+
+    def full(fd: int, data: bytes, offset: int) -> int:
+        if offset > 1 << 20:
+            raise OSError(28, "No space left on device")
+        return write(fd, data, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(ResourceExhausted, match="no space left on device") as caught:
+            store.pull(f"{registry.host}/a/b:v1", access=access)
+    assert "prune" in caught.value.hint
+    store.pull(f"{registry.host}/a/b:v1", access=access)
+    assert int(registry.requests("GET", digest_of(BIG))[-1].headers["Range"][6:-1]) > 1 << 20
