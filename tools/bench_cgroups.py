@@ -274,7 +274,9 @@ def _planner(candidate: Candidate, runtime: str, folder: Path) -> Iterator[None]
 
 def _many(candidate: Candidate, number: int, folder: Path) -> tuple[float, float]:
     """Make ``number`` containers at once, then kill and delete them: wall seconds of each."""
-    bundles = [_bundle(folder, candidate, f"{NAME}x{at}") for at in range(number)]
+    # Names of its own: what another candidate left when it broke off is not in the way.
+    prefix = f"{NAME}x{CANDIDATES.index(candidate.name)}x"
+    bundles = [_bundle(folder, candidate, f"{prefix}{at}") for at in range(number)]
 
     def create(bundle: Path) -> None:
         words = ["create", "--bundle", str(bundle), "--pid-file", str(bundle / "pid"), *candidate.flags]
