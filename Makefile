@@ -8,7 +8,7 @@ PY := .venv/bin/python
 PYTEST := $(PY) -m pytest
 RUNTIME ?= $(CURDIR)/build/bin/corral-runtime
 # The order counts: what is cheap and explains most comes first.
-TEST_FOLDERS := $(wildcard $(addprefix tests/,repo unit native userns root conformance behaviours cve attack callers fuzz sweep vm))
+TEST_FOLDERS := $(wildcard $(addprefix tests/,repo unit native docs userns root conformance behaviours cve attack callers fuzz sweep vm))
 LINT_PATHS := src tests native/build.py tools hatch_build.py
 TYPED_PATHS := src tests native/build.py tools hatch_build.py
 SOURCES := $(shell find src native hatch_build.py pyproject.toml README.md -type f \
@@ -45,7 +45,8 @@ native: setup-run ## build/bin/corral-runtime and its launcher, running this tre
 
 install: .venv/.installed ## install corral into .venv, as `pip install .` does
 
-run: .venv/.installed ## a real container: own namespaces, limits, cgroup; its output here
+run: .venv/.installed ## real containers: by the engine, then by the runtime alone with what it sees of itself
+	@$(PY) tools/demo_engine.py --corral $(CURDIR)/.venv/bin/corral
 	@$(PY) tools/demo.py --runtime "$${RUNTIME:-$(CURDIR)/.venv/bin/corral-runtime}"
 
 lint:

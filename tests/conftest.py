@@ -13,7 +13,7 @@ from leaks import MARK_VARIABLE, find_leaks, new_mark, take_snapshot
 from probes import missing
 
 # The folders whose every test is followed by the leak check; the black-box suites have their own.
-CHECKED_FOLDERS = tuple(Path(__file__).parent / name for name in ("root", "userns", "sweep"))
+CHECKED_FOLDERS = tuple(Path(__file__).parent / name for name in ("docs", "root", "userns", "sweep"))
 
 # A busy machine is no reason to fail, so no deadline per example. CI takes the same examples each time; people explore.
 settings.register_profile(

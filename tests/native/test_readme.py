@@ -47,6 +47,17 @@ def test_demo_shows_the_limits_it_asked_for(prefix: Path) -> None:
     assert "pids.max = 32" in result.stdout
 
 
+def test_demo_of_the_engine_runs_to_its_end(prefix: Path) -> None:
+    """`make run` begins with the engine: hello, a container in the background, what is told of it, its removal."""
+    command = [sys.executable, str(ROOT / "tools" / "demo_engine.py"), "--corral", str(prefix / "bin" / "corral")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stderr) == (0, "")
+    shown = result.stdout.splitlines()
+    assert shown[:2] == ["$ corral run --rm host -- echo hello", "hello"]
+    assert any(line.startswith("web  ") and "Exited (137)" in line for line in shown)
+    assert shown[-2:] == ["$ corral rm web", "web"]
+
+
 def test_podmans_configuration_in_the_readme_names_the_runtime() -> None:
     """Podman takes JSON errors only from the names in runtime_supports_json: the README's line holds ours."""
     text = (ROOT / "README.md").read_text()
