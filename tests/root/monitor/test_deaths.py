@@ -144,7 +144,7 @@ def kill_both(bench: Bench, container_id: str) -> None:
 
 
 def test_running_container_is_found_when_both_were_killed(bench: Bench) -> None:
-    """The next keeper finds it by its files; its end is told by the kernel where that can (6.15), else it is unknown."""
+    """The next keeper finds it by its files; the kernel tells its end if it can (6.15), else it is unknown."""
     made = bench.run(["/bin/sleep", "1000"])
     init = bench.init_pid(made)
     kill_both(bench, made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -28,6 +29,10 @@ def read_all(fd: int) -> bytes:
     return b"".join(chunks)
 
 
+def _has_grown(log: Path, goal: int, exited: Path) -> bool:
+    return log.stat().st_size > goal or exited.exists()
+
+
 def kill_monitor(bench: Bench, container_id: str) -> None:
     """SIGKILL it, and wait until another one answers or none is needed any more."""
     pid = bench.monitor_pid(container_id)
@@ -40,12 +45,11 @@ def test_log_has_every_line_once_when_monitors_are_killed(bench: Bench, seed: in
     """SIGKILL at random moments in the middle of output: no byte is lost, none is twice, and the exit code is true."""
     chance = random.Random(seed)
     made = bench.run(["/bin/sh", "-c", f"{COUNT.format(30000)}; exit 9"])
-    log = Path(bench.places.container(made), "log")
+    log, exited = Path(bench.places.container(made), "log"), Path(bench.places.container(made), "exit")
     # One more death within ten seconds would be a crash loop, after which the keeper pauses.
     for step in range(1, 4):
         goal = step * chance.randrange(100_000, 300_000)
-        exited = Path(bench.places.container(made), "exit")
-        wait_until(lambda goal=goal: log.stat().st_size > goal or exited.exists(), "some output")  # type: ignore[misc]
+        wait_until(functools.partial(_has_grown, log, goal, exited), "some output")
         if exited.exists():
             break
         kill_monitor(bench, made)
@@ -141,6 +145,11 @@ def test_monitor_serves_others_when_a_client_reads_nothing(bench: Bench) -> None
     os.close(out)
 
 
+def _write_and_close(fd: int, text: bytes) -> None:
+    os.write(fd, text)
+    os.close(fd)
+
+
 def test_input_reaches_the_process_when_a_client_gives_it(bench: Bench) -> None:
     """And with stdin_once its end is the end of the process's input."""
     made = bench.create(["/bin/cat"], stdin="1", stdin_once="1")
@@ -150,7 +159,7 @@ def test_input_reaches_the_process_when_a_client_gives_it(bench: Bench) -> None:
         os.close(source)
         bench.start(made)
         text = b"".join(b"%d\n" % n for n in range(100000))
-        writer = threading.Thread(target=lambda: (os.write(source_end, text), os.close(source_end)))
+        writer = threading.Thread(target=_write_and_close, args=(source_end, text))
         writer.start()
         assert bench.wait_exit(made)["status"] == 0
         writer.join()

@@ -11,7 +11,6 @@ import pytest
 
 from conformance.spec import Spec
 from corral.cgroup.layout import read_layout
-from corral.engine import oom
 from root.monitor.bench import Bench, is_gone, output_of, wait_until
 
 pytestmark = pytest.mark.requires("root", "busybox")
@@ -140,10 +139,11 @@ def _limit_memory(spec: Spec) -> None:
     spec["linux"]["resources"]["memory"] = {"limit": 16 << 20}
 
 
-def _counters(bench: Bench, container_id: str) -> list[str]:
+def _counter(bench: Bench, container_id: str) -> str:
     hierarchy = read_layout().hierarchy_for("memory")
     assert hierarchy is not None
-    return oom.counter_files(hierarchy.version, hierarchy.mount_point, f"/{bench.mark}/{container_id}")
+    name = "memory.oom_control" if hierarchy.version == 1 else "memory.events"
+    return f"{hierarchy.mount_point}/{bench.mark}/{container_id}/{name}"
 
 
 def test_record_counts_the_kill_when_init_dies_of_oom(bench: Bench) -> None:
@@ -151,7 +151,7 @@ def test_record_counts_the_kill_when_init_dies_of_oom(bench: Bench) -> None:
     made = bench.run(
         ["/bin/sh", "-c", "x=aaaaaaaa; while :; do x=$x$x; done"],
         _limit_memory,
-        oom="\x1f".join(_counters(bench, "c1")),
+        oom=_counter(bench, "c1"),
     )
     record = bench.wait_exit(made)
     assert record["status"] == signal.SIGKILL
@@ -165,7 +165,7 @@ def test_record_counts_the_kill_when_init_dies_of_oom(bench: Bench) -> None:
 def test_oom_is_noted_when_only_a_child_dies(bench: Bench) -> None:
     """S4.8: while the container runs on."""
     script = "sh -c 'x=aaaaaaaa; while :; do x=$x$x; done'; sleep 1000"
-    made = bench.run(["/bin/sh", "-c", script], _limit_memory, oom="\x1f".join(_counters(bench, "c1")))
+    made = bench.run(["/bin/sh", "-c", script], _limit_memory, oom=_counter(bench, "c1"))
     noted = Path(bench.places.container(made), "oom")
     wait_until(lambda: noted.exists() and '"oom_kill":1' in noted.read_text(), "a line about the child")
     assert not is_gone(bench.init_pid(made))
