@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from corral.errors import CorralError, InvalidArgument, PermissionDenied, Unavailable
+from corral.image.compose import Making
 from corral.image.credentials import Credentials
 from corral.image.login import login, logout
 from corral.image.manifest import DOCKER_MANIFEST, OCI_MANIFEST
@@ -104,6 +106,25 @@ def test_zstd_layers_are_pulled_and_pushed(
     store.push(first, second, access=PLAIN)
     other = ImageStore(str(tmp_path / "other"))
     assert other.pull(second, access=PLAIN).digest == image.digest
+
+
+def test_image_of_docker_is_the_base_of_an_oci_image(
+    store: ImageStore, plain_registry: PeerRegistry, run: Run, layout: Path, made: MadeImage, tmp_path: Path
+) -> None:
+    """A layer on top of a schema 2 image: peers read the manifest that comes of it, and convert it."""
+    first, second = f"{plain_registry.host}/base/v2s2:1", f"{plain_registry.host}/base/committed:1"
+    run("skopeo", "copy", "-q", "--dest-tls-verify=false", "--format", "v2s2", f"oci:{layout}:v1", f"docker://{first}")
+    base = store.pull(first, access=PLAIN)
+    top = layer_tar({"top": b"1"})
+    store.commit(io.BytesIO(top), Making(second), base=base)
+    store.push(second, access=PLAIN)
+    target = f"docker-archive:{tmp_path / 'out.tar'}:committed:1"
+    run("skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{second}", target)
+    other = ImageStore(str(tmp_path / "other"))
+    assert [layer.diff_id for layer in other.load(str(tmp_path / "out.tar"))[0].layers] == [
+        *made.diff_ids,
+        digest_of(top),
+    ]
 
 
 def test_blobs_are_mounted_between_repositories(store: ImageStore, plain_registry: PeerRegistry, layout: Path) -> None:

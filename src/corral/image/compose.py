@@ -15,7 +15,7 @@ from corral.image.guard import Work
 from corral.image.instructions import apply_changes
 from corral.image.load import FdReader
 from corral.image.lookup import local_name
-from corral.image.manifest import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest
+from corral.image.manifest import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest, as_oci_layer
 from corral.image.platforms import host_platform, parse_platform
 from corral.image.tarwrite import tree_stream
 from corral.oci.json import dumps
@@ -52,7 +52,7 @@ def add_image(store: ImageStore, layer: Readable | None, making: Making, *, base
     wanted = apply_changes({**(inner if isinstance(inner, dict) else {}), **making.config}, making.changes)
     store.blobs.make_directories()
     with Work(store.path) as work:
-        layers = list(base.manifest.layers) if base is not None else []
+        layers = [as_oci_layer(item) for item in base.manifest.layers] if base is not None else []
         diff_ids = list(base.config_file.diff_ids) if base is not None else []
         work.keep(item.digest for item in layers)
         if layer is not None:

@@ -328,9 +328,10 @@ def _load_index(context: _Context, contents: _Contents) -> list[Image]:
     docker_names = _docker_names(context, contents)
     images: dict[str, Image] = {}
     problems: list[CorralError] = []
-    for entry in parsed.manifests[:_MAX_IMAGES]:
-        contents.bring(entry)
+    for entries in _by_names(context, parsed.manifests):
         try:
+            entry = entries[0] if len(entries) == 1 else select(Index("", entries), context.wanted, context.label)
+            contents.bring(entry)
             data = _manifest_data(context, contents, entry)
         except NotFound as exc:
             problems.append(exc)
@@ -340,8 +341,23 @@ def _load_index(context: _Context, contents: _Contents) -> list[Image]:
             image = context.store.add(image.digest, names=[name])
         images[image.id] = image
     if not images:
-        raise problems[0]
+        raise problems[0] if problems else context.refuse("it holds no images")
     return list(images.values())
+
+
+def _by_names(context: _Context, entries: list[Descriptor]) -> list[list[Descriptor]]:
+    """The index's entries, those of one image for several platforms together."""
+    groups: list[list[Descriptor]] = []
+    per_name: dict[tuple[str, ...], list[Descriptor]] = {}
+    for entry in entries[:_MAX_IMAGES]:
+        if entry.platform is None:
+            groups.append([entry])
+        elif entry.platform.os != "unknown":  # under which build tools add attestations
+            names = tuple(_names(context, entry))
+            if names not in per_name:
+                groups.append(per_name.setdefault(names, []))
+            per_name[names].append(entry)
+    return groups
 
 
 def _manifest_data(context: _Context, contents: _Contents, entry: Descriptor) -> bytes:

@@ -31,9 +31,12 @@ _SCHEMA_1 = (
 ACCEPTED = (OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST)
 INDEX_TYPES = (OCI_INDEX, DOCKER_LIST)
 CONFIG_TYPES = (OCI_CONFIG, DOCKER_CONFIG)
-# What marks compression in a layer's media type, Docker's and OCI's way.
-GZIP_SUFFIXES = (".gzip", "+gzip")
-ZSTD_SUFFIXES = (".zstd", "+zstd")
+# Docker's name of a kind of layer -> OCI's.
+_OCI_LAYERS = {
+    DOCKER_LAYER: OCI_LAYER,
+    f"{DOCKER_LAYER}.gzip": f"{OCI_LAYER}+gzip",
+    f"{DOCKER_LAYER}.zstd": f"{OCI_LAYER}+zstd",
+}
 
 MAX_MANIFEST_BYTES = 4 << 20
 MAX_CONFIG_BYTES = 8 << 20
@@ -207,6 +210,12 @@ def _parse_platform(value: Mapping[str, object], name: str, pointer: str) -> Pla
         text_of(value.get(key, ""), name, f"{pointer}.platform.{key}") for key in ("os", "architecture", "variant")
     ]
     return Platform(*parts)
+
+
+def as_oci_layer(layer: Descriptor) -> Descriptor:
+    """The layer as an OCI manifest names it: readers refuse Docker's media types there."""
+    media_type = _OCI_LAYERS.get(layer.media_type, layer.media_type)
+    return Descriptor(media_type, layer.digest, layer.size, layer.annotations)
 
 
 def as_object(value: object, name: str, pointer: str) -> dict[str, object]:

@@ -26,6 +26,7 @@ from corral.image.manifest import (
     OCI_MANIFEST,
     Descriptor,
     Manifest,
+    as_oci_layer,
 )
 from corral.image.progress import Cancel, Meter, OnProgress, Progress
 from corral.image.pull import Access
@@ -125,7 +126,7 @@ class _Pusher:
         if not is_changed:
             return image.manifest
         config = Descriptor(OCI_CONFIG, image.manifest.config.digest, image.manifest.config.size)
-        return Manifest(OCI_MANIFEST, config, layers, image.manifest.annotations)
+        return Manifest(OCI_MANIFEST, config, [as_oci_layer(item) for item in layers], image.manifest.annotations)
 
     def _pack(self, layer: Layer, descriptor: Descriptor) -> Descriptor:
         fd = self.store.blobs.open(layer.digest)

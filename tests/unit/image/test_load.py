@@ -237,3 +237,20 @@ def test_absent_file_is_not_found(store: ImageStore) -> None:
     """A path that leads nowhere is NotFound."""
     with pytest.raises(NotFound, match=r"load /nowhere: no such file"):
         store.load("/nowhere")
+
+
+def test_platforms_beside_each_other_are_one_image(store: ImageStore, tmp_path: Path) -> None:
+    """Entries of one name for several platforms: the one for this machine; attestations are no images."""
+    amd = make_image(layer_tar({"amd": b""}))
+    arm = make_image(layer_tar({"arm": b""}), architecture="arm64")
+    files = {**oci_files(arm), **oci_files(amd)}
+    name = {"org.opencontainers.image.ref.name": "quay.io/a/b:1"}
+    entries = [
+        descriptor(
+            MANIFEST, made.manifest, annotations=name, platform=dict(zip(("os", "architecture"), on, strict=True))
+        )
+        for made, on in ((arm, ("linux", "arm64")), (amd, ("linux", "amd64")), (arm, ("unknown", "unknown")))
+    ]
+    files["index.json"] = json.dumps({"schemaVersion": 2, "manifests": entries}).encode()
+    images = store.load(put(tmp_path, tar_of(files)), platform="linux/amd64")
+    assert [(image.id, image.names) for image in images] == [(amd.id, ["quay.io/a/b:1"])]
