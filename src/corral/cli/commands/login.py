@@ -36,23 +36,23 @@ _DEFAULT = "docker.io"
 
 def run(line: Line, context: Context) -> int:
     """Remember or forget credentials."""
-    from corral.image.credentials import find_credentials, logged_in_hosts, remove_credentials
+    from corral.image.credentials import logged_in_hosts
+    from corral.image.login import logged_in_user, logout
 
     del context
     authfile = line.text("authfile")
     host = line.args[0] if line.args else _DEFAULT
     if line.command == "logout":
         for name in logged_in_hosts(authfile) if line.has("all") else [host]:
-            where = remove_credentials(name, authfile)
-            write(f"logged out of {name} ({where})\n")
+            write(f"logged out of {name} ({logout(name, authfile=authfile)})\n")
         return 0
     if line.has("get-login"):
-        found = find_credentials(host, "", authfile)
-        if found is None:
+        user = logged_in_user(host, authfile=authfile)
+        if not user:
             from corral.errors import NotFound
 
             raise NotFound(f"find credentials for {host}: not logged in", hint=f"corral login {host}")
-        write(f"{found.username}\n")
+        write(f"{user}\n")
         return 0
     return _login(line, host)
 
