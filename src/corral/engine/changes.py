@@ -11,12 +11,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from corral.engine.access import targets_of
+from corral.engine.hostroot import host_parts
 from corral.engine.idmaps import own_maps
 from corral.engine.places import is_rootless
 from corral.engine.rootfs import id_maps, reach_layers
 from corral.engine.within import call
 from corral.errors import FailedPrecondition
-from corral.image.changes import changes_reader, list_changes, places_in_the_way
+from corral.image.changes import changes_reader, list_changes, open_layer, places_in_the_way
 from corral.image.load import FdReader
 from corral.image.tarwrite import Ids
 from corral.linux.closing import Closing
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from corral.image.ingest import Readable
 
 __all__ = ["Changes"]
-
-_DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Changes(Closing):
@@ -45,12 +44,23 @@ class Changes(Closing):
         self._thread: threading.Thread | None = None
         self._trouble: list[BaseException] = []
         self._read = -1
-        upper = f"{places.container(definition['id'])}/upper"
-        layers = reach_layers(places, definition)
-        # Never started: nothing was written.
-        self._fds: list[int] = []
-        if os.path.isdir(upper):
-            self._fds = [os.open(path, _DIR_FLAGS) for path in (upper, *layers)]
+        container = places.container(definition["id"])
+        # Where the changes are shown, and descriptors of the writable directory and of what is below it.
+        self._stacks: list[tuple[str, list[int]]] = []
+        if not os.path.isdir(f"{container}/upper"):
+            return  # never started: nothing was written
+        if definition["root"]["kind"] == "host" and is_rootless():
+            skeleton, parts = host_parts(container)
+            self._open("", container, [skeleton])
+            for part in parts:
+                self._open(part.target, part.writable, [part.lower])
+        else:
+            self._open("", container, reach_layers(places, definition))
+
+    def _open(self, shown: str, writable: str, layers: list[str]) -> None:
+        fds: list[int] = []
+        self._stacks.append((shown, fds))
+        fds += [open_layer(path) for path in (f"{writable}/upper", *layers)]
 
     def close(self) -> None:
         """Idempotent."""
@@ -60,25 +70,31 @@ class Changes(Closing):
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        while self._fds:
-            os.close(self._fds.pop())
+        while self._stacks:
+            for fd in self._stacks.pop()[1]:
+                os.close(fd)
 
-    def list(self) -> list[dict[str, str]]:
+    def entries(self) -> list[dict[str, str]]:
         """``kind`` (A, C, D) and ``path`` of each change, by path."""
-        if not self._fds:
-            return []
+        found = []
+        for shown, fds in self._stacks:
+            for kind, path in self._list(fds, [target.removeprefix(shown) for target in self._targets]):
+                found.append({"kind": kind, "path": shown + path})
+        return sorted(found, key=lambda change: change["path"])
+
+    def _list(self, fds: list[int], targets: list[str]) -> list[tuple[str, str]]:
         if is_rootless():
-            found = call(self._where(), "list_changes", {"targets": self._targets}, fds=self._fds)
-            return [{"kind": kind, "path": path} for kind, path in found]
-        changes = list_changes(self._fds[0], self._fds[1:], ids=self._ids, places=places_in_the_way(self._targets))
-        return [{"kind": change.kind, "path": os.fsdecode(change.path)} for change in changes]
+            return [(kind, path) for kind, path in call(self._where(), "list_changes", {"targets": targets}, fds=fds)]
+        changes = list_changes(fds[0], fds[1:], ids=self._ids, places=places_in_the_way(targets))
+        return [(change.kind, os.fsdecode(change.path)) for change in changes]
 
     def layer(self) -> Readable | None:
         """The changes as a layer, a tar stream; None without any. Read it to its end, then ``check``."""
-        if not self._fds or not self.list():
+        if not self.entries():
             return None
+        fds = self._stacks[0][1]
         if not is_rootless():
-            return changes_reader(self._fds[0], self._fds[1:], ids=self._ids, places=places_in_the_way(self._targets))
+            return changes_reader(fds[0], fds[1:], ids=self._ids, places=places_in_the_way(self._targets))
         self._read, write = os.pipe2(os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._write, args=(write,), name="corral-changes")
         self._thread.start()
@@ -93,7 +109,7 @@ class Changes(Closing):
 
     def _write(self, fd: int) -> None:
         try:
-            call(self._where(), "write_changes", {"targets": self._targets}, fds=[fd, *self._fds])
+            call(self._where(), "write_changes", {"targets": self._targets}, fds=[fd, *self._stacks[0][1]])
         except BaseException as exc:
             self._trouble.append(exc)
         finally:

@@ -72,8 +72,15 @@ def copy_between(
         to_tree, to_path = end.open(places)
         with to_tree:
             at, name = _place(to_tree, to_path, end, what["kind"], begin)
-            owner = None if is_archive else ([0, 0] if end.container_id else [os.geteuid(), os.getegid()])
+            owner = _owner(end, is_archive=is_archive)
             _pipe(from_tree, {"path": what["path"], "name": name}, to_tree, {"at": at, "owner": owner})
+
+
+def _owner(end: _End, *, is_archive: bool) -> list[int] | None:
+    """Whose the new files are; None: the archive says it. Only root can give files away."""
+    if end.container_id:
+        return None if is_archive else [0, 0]
+    return None if is_archive and os.geteuid() == 0 else [os.geteuid(), os.getegid()]
 
 
 def _place(tree: Tree, path: str, end: _End, kind: str, begin: _End) -> tuple[str, str]:

@@ -205,7 +205,7 @@ def _remove_new(places: Places, path: str) -> bool:
             posix.rename(path, dead)
         except FileNotFoundError:
             return False
-    files.remove_tree(dead)
+    remove_dead(dead)
     return True
 
 

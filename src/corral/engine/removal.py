@@ -11,6 +11,7 @@ from corral.engine import files, journal, leases, ledger, names, status
 from corral.engine.failpoints import failpoint
 from corral.engine.images import release_image
 from corral.engine.locks import FileLock
+from corral.engine.places import is_rootless
 from corral.engine.teardown import remove_run_directory, tear_down
 from corral.errors import CorralError, FailedPrecondition, NotFound, ResourceExhausted, Unavailable
 
@@ -94,7 +95,14 @@ def _remove_files(facts: Facts) -> list[str]:
 
 def remove_dead(path: str) -> list[str]:
     """Remove a container's directory that has no name any more; returns what stays."""
-    return files.remove_tree(path)
+    stays = files.remove_tree(path)
+    if stays and is_rootless():
+        from corral.engine.rootfs import empty_inside
+
+        # Files of the container's other ids, and directories that an overlay closed to all.
+        empty_inside(path)
+        stays = files.remove_tree(path)
+    return stays
 
 
 def _has_volumes(facts: Facts) -> bool:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "collect_layers",
     "describe",
+    "empty_inside",
     "id_maps",
     "image_layers",
     "layer_store",
@@ -47,8 +48,16 @@ def layer_store(places: Places) -> LayerStore:
     return LayerStore(places.layers, marks="user", remover=_remove_inside)
 
 
+def empty_inside(path: str) -> None:
+    """Empty a directory whose files belong to any of this user's ids. Raises: CorralError."""
+    fd = posix.open(path, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC)
+    try:
+        _remove_inside(fd)
+    finally:
+        posix.close(fd)
+
+
 def _remove_inside(folder_fd: int) -> None:
-    """Empty a directory whose files belong to any of this user's ids."""
     from corral.engine.idmaps import own_maps
     from corral.engine.within import call
     from corral.runtime.within import Within
@@ -152,11 +161,18 @@ def describe(definition: dict[str, Any], layers: Sequence[str], places: Places) 
             raise InvalidArgument(f"use the layer {path!r}: not an absolute path")
     uid_map, gid_map = id_maps(definition, places)
     is_mapped = bool(uid_map) and not is_rootless()
+    is_volatile = bool(definition.get("auto_remove"))
+    if definition["root"]["kind"] == "host" and is_rootless():
+        from corral.engine.hostroot import host_parts
+
+        skeleton, parts = host_parts(container)
+        prepare_writable(container, skeleton)
+        return RootfsPlan((skeleton,), container, is_volatile=is_volatile, parts=tuple(parts))
     if is_mapped:
         prepare_writable(container, layers[0], uid_map, gid_map)
     else:
         prepare_writable(container, layers[0])
-    return RootfsPlan(tuple(layers), container, is_mapped=is_mapped, is_volatile=bool(definition.get("auto_remove")))
+    return RootfsPlan(tuple(layers), container, is_mapped=is_mapped, is_volatile=is_volatile)
 
 
 def prepare_writable(

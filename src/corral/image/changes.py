@@ -18,7 +18,7 @@ from corral.image.tarwrite import Ids, IterReader, TreeWriter, end_of_archive
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["Change", "changes_reader", "list_changes", "places_in_the_way"]
+__all__ = ["Change", "changes_reader", "list_changes", "open_layer", "places_in_the_way"]
 
 _DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -107,12 +107,20 @@ class _Walk:
         return (new.st_mode, *owner) == (old.st_mode, old.st_uid, old.st_gid)
 
 
+def open_layer(path: bytes | str, folder_fd: int | None = None) -> int:
+    """A descriptor, owned by the caller, of a layer's directory: one that this user cannot list is only looked into."""
+    try:
+        return os.open(path, _DIR_FLAGS, dir_fd=folder_fd)
+    except PermissionError:
+        return os.open(path, _DIR_FLAGS | os.O_PATH, dir_fd=folder_fd)
+
+
 def _look(below: list[int], name: bytes) -> os.stat_result | None:
     """What the layers show under ``name``, None for nothing."""
     for folder in below:
         try:
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             continue
         return None if is_whiteout(status) else status
     return None
@@ -124,11 +132,11 @@ def _open_all(below: list[int], name: bytes) -> list[int]:
     for folder in below:
         try:
             status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):
             continue
         if not stat.S_ISDIR(status.st_mode):
             break
-        found.append(os.open(name, _DIR_FLAGS, dir_fd=folder))
+        found.append(open_layer(name, folder))
         if is_opaque(found[-1]):
             break
     return found
@@ -139,8 +147,7 @@ def _visible(below: list[int]) -> set[bytes]:
     shown: set[bytes] = set()
     hidden: set[bytes] = set()
     for folder in below:
-        for name in os.listdir(folder):
-            raw = os.fsencode(name)
+        for raw in _names(folder):
             if raw in hidden or raw in shown:
                 continue
             if is_whiteout(os.stat(raw, dir_fd=folder, follow_symlinks=False)):
@@ -148,6 +155,13 @@ def _visible(below: list[int]) -> set[bytes]:
             else:
                 shown.add(raw)
     return shown
+
+
+def _names(folder: int) -> list[bytes]:
+    try:
+        return [os.fsencode(name) for name in os.listdir(folder)]
+    except OSError:
+        return []  # this user may not list it, so it saw none of them
 
 
 def changes_reader(

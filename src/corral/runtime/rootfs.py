@@ -25,20 +25,42 @@ MAX_LAYERS = 500
 POINTER = "root.path"
 
 
+class Part:
+    """A directory of the root that is a stack of its own.
+
+    ``target``: its path in the container. ``lower``: the directory below. ``writable``: see ``RootfsPlan``.
+    """
+
+    __slots__ = ("lower", "target", "writable")
+
+    def __init__(self, target: str, lower: str, writable: str) -> None:
+        self.target = target
+        self.lower = lower
+        self.writable = writable
+
+
 class RootfsPlan:
     """The layers of a root.
 
     ``lower``: absolute directories, the topmost first. ``writable``: an absolute directory with the directories
     ``upper`` and ``work`` in it, both of one file system; "" for a read-only root. ``is_mapped``: the layers' ids are
     to be mapped by the container's user namespace (what it writes is not: those files have its real ids on disk).
-    ``is_volatile``: never synced to disk, as the container is not started a second time.
+    ``is_volatile``: never synced to disk, as the container is not started a second time. ``parts``: directories in it
+    that are stacked by themselves; only for callers without privileges.
     """
 
-    __slots__ = ("is_mapped", "is_volatile", "lower", "writable")
+    __slots__ = ("is_mapped", "is_volatile", "lower", "parts", "writable")
 
     def __init__(
-        self, lower: tuple[str, ...], writable: str = "", *, is_mapped: bool = False, is_volatile: bool = False
+        self,
+        lower: tuple[str, ...],
+        writable: str = "",
+        *,
+        is_mapped: bool = False,
+        is_volatile: bool = False,
+        parts: tuple[Part, ...] = (),
     ) -> None:
+        self.parts = parts
         self.lower = lower
         self.writable = writable
         self.is_mapped = is_mapped
@@ -102,3 +124,6 @@ def add_layers(
     else:
         plan.init("OVERLAY", *arguments, pointer=POINTER)
     plan.init("ROOTFS_TREE", path, slot, pointer=POINTER)
+    for part in rootfs.parts:
+        plan.init("OVERLAY", slot, (part.lower,), part.writable, label, flags, pointer=POINTER)
+        plan.init("ATTACH_TREE", slot, part.target, 0, 0, 0, 0, pointer=POINTER)

@@ -22,4 +22,4 @@ def diff(places: Places, reference: str) -> list[dict[str, Any]]:
 
     container_id = names.find_id(places, reference)
     with Changes(places, ledger.read_definition(places, container_id)) as changes:
-        return list(changes.list())
+        return list(changes.entries())
