@@ -43,6 +43,17 @@ def events(
     ]
 
 
+def batch(places: Places, after: int, filters: list[str]) -> tuple[int, list[Event]]:
+    """(the number of the last event on file, those above ``after`` that are wanted): one step of following."""
+    wanted = parse_filters(filters)
+    seen, found = after, []
+    for event in journal.read(places, after=after):
+        seen = event["to"] if event["type"] == "gap" else event["n"]
+        if event["type"] == "gap" or _matches(event, wanted, 0, None):
+            found.append(event)
+    return seen, found
+
+
 def follow(
     places: Places,
     *,
