@@ -97,14 +97,6 @@ def is_tag(text: str) -> bool:
     return 0 < len(text) <= _MAX_TAG and text[0] in _WORD and all(c in _WORD or c in ".-" for c in text)
 
 
-def familiar(name: str) -> str:
-    """The shortest form of a complete name that people use: ``docker.io/library/alpine:3`` -> ``alpine:3``."""
-    for prefix in ("docker.io/library/", "docker.io/"):
-        if name.startswith(prefix):
-            return name[len(prefix) :]
-    return name
-
-
 def id_prefix_or_none(text: str) -> str | None:
     """The digits, if the text can be the beginning of an image's id (with or without ``sha256:``)."""
     if is_digest(text):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from corral.errors import InvalidArgument
 from corral.image.digests import chain_ids, digest_of, is_digest, parse_digest
-from corral.image.reference import familiar, id_prefix_or_none, is_short_name, is_tag, parse_reference
+from corral.image.reference import id_prefix_or_none, is_short_name, is_tag, parse_reference
 
 D = "sha256:" + "ab" * 32
 
@@ -92,12 +92,6 @@ def test_short_names_are_those_without_a_registry() -> None:
     """A first component with a dot, a colon or of the name localhost is a registry."""
     found = [is_short_name(text) for text in ("a", "a:1", "a/b", "a.b/c", "a:5/c", "localhost/c", "a.b", f"a@{D}")]
     assert found == [True, True, True, False, False, False, True, True]
-
-
-def test_familiar_name_leaves_out_what_goes_without_saying() -> None:
-    """Docker Hub's part of a name is not shown."""
-    names = ("docker.io/library/a:1", "docker.io/a/b:1", "quay.io/a:1")
-    assert [familiar(name) for name in names] == ["a:1", "a/b:1", "quay.io/a:1"]
 
 
 def test_tag_and_id_prefix_are_told_from_other_text() -> None:

@@ -36,15 +36,17 @@ _DEFAULT = "docker.io"
 
 def run(line: Line, context: Context) -> int:
     """Remember or forget credentials."""
-    from corral.image.credentials import logged_in_hosts
+    from corral.image.credentials import logged_in_hosts, remove_credentials
     from corral.image.login import logged_in_user, logout
 
     del context
     authfile = line.text("authfile")
     host = line.args[0] if line.args else _DEFAULT
     if line.command == "logout":
-        for name in logged_in_hosts(authfile) if line.has("all") else [host]:
-            write(f"logged out of {name} ({logout(name, authfile=authfile)})\n")
+        if not line.has("all"):
+            write(f"logged out of {host} ({logout(host, authfile=authfile)})\n")
+        for name in logged_in_hosts(authfile) if line.has("all") else ():
+            write(f"logged out of {name} ({remove_credentials(name, authfile)})\n")
         return 0
     if line.has("get-login"):
         user = logged_in_user(host, authfile=authfile)
