@@ -43,6 +43,11 @@ def _mounted(fstype: str) -> str:
     return f"no {fstype} is mounted"
 
 
+def _realtime_groups() -> str:
+    found = Path("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").exists()
+    return "" if found else "no v1 cpu controller with realtime limits (CONFIG_RT_GROUP_SCHED)"
+
+
 def _kvm() -> str:
     try:
         os.close(os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC))
@@ -95,6 +100,7 @@ PROBES: dict[str, Probe] = {
     "newuidmap": _newuidmap,
     "cgroup-v1": lambda: _mounted("cgroup"),
     "cgroup-v2": lambda: _mounted("cgroup2"),
+    "cpu-rt": _realtime_groups,
     "kvm": _kvm,
     "runc": _program("runc"),
     "crun": _program("crun"),

@@ -63,7 +63,8 @@ class Cell:
         The hierarchy has no such thing, or the test is about hosts that lack what this one has.
         """
         version = "v2" if self.hierarchy == "v2" else "v1"
-        return rf"cgroup {version} (has no|cannot) |host: has "
+        no_v2 = "|this host has no cgroup v2 hierarchy" if self.hierarchy == "v1" else ""
+        return rf"cgroup {version} (has no|cannot) |host: has {no_v2}"
 
     @property
     def absent(self) -> tuple[str, ...]:

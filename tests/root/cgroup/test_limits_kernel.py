@@ -41,7 +41,12 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("resources", CASES.values(), ids=CASES.keys())
+NEEDS = {"cpu-realtime": [pytest.mark.requires("cpu-rt")]}
+
+
+@pytest.mark.parametrize(
+    "resources", [pytest.param(value, id=name, marks=NEEDS.get(name, [])) for name, value in CASES.items()]
+)
 def test_s0_8_limits_read_back_as_asked(
     members: list[Member], layout: Layout, enable: Enable, resources: dict[str, Any]
 ) -> None:
