@@ -29,6 +29,7 @@ _STREAMS = ("stdin", "stdout", "stderr")
 # What a shell sends, and nothing that says something about this process alone.
 _PROXIED = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2")
 _ANSWER_S = 20.0
+_END_OF_INPUT = b"\x04"
 
 
 class Detached(Exception):
@@ -126,9 +127,17 @@ class Attached:
         if keys.is_found:
             raise Detached
         if not data:
-            posix.close(self._typed)
-            self._typed = -1
+            self._end_input()
         return bool(data)
+
+    def _end_input(self) -> None:
+        """The end of the input, as a terminal tells it: the end of the pipe alone would say nothing to a pty."""
+        try:
+            posix.write(self._typed, _END_OF_INPUT)
+        except BrokenPipeError:
+            pass  # nobody reads any more
+        posix.close(self._typed)
+        self._typed = -1
 
     def _follow_size(self) -> None:
         found = size_or_none(1) or size_or_none(0)

@@ -236,3 +236,55 @@ def test_errors_say_what_and_what_to_do(cli: Cli) -> None:
         "unknown command 'runn'",
         "hint: did you mean `corral run`? `corral --help` lists the commands",
     ]
+
+
+def test_terminal_without_one_here_ends_with_the_input(cli: Cli) -> None:
+    """`-it` with a pipe as input, as in CI: what is piped is typed, and its end is typed too."""
+    done = cli("run", "--rm", "-it", "host", "sh", text="echo $((40 + 2)); exit 4\n", code=4)
+    assert done.stdout.endswith("42\n")
+    assert cli("run", "--rm", "-it", "host", "cat").returncode == 0
+
+
+def test_pod_shares_its_network_and_is_shown_with_its_containers(cli: Cli) -> None:
+    """pod create, run --pod, pod ps, pod stop, pod rm."""
+    cli("pod", "create", "--network", "none", "site")
+    cli("run", "-d", "--pod", "site", "--name", "one", "host", "sleep", "300")
+    own = cli("exec", "one", "readlink", "/proc/self/ns/net").stdout
+    assert cli("run", "--rm", "--pod", "site", "host", "readlink", "/proc/self/ns/net").stdout == own
+    assert cli("pod", "ps", "--format", "{{.Name}} {{.Status}} {{.NumberOfContainers}}").stdout == "site Running 2\n"
+    lines = [line.split()[0] for line in cli("top").stdout.splitlines()[4:]]
+    assert lines == ["site-infra", "one"]
+    cli("pod", "stop", "-t", "0", "site")
+    assert cli("pod", "rm", "-f", "site").stdout == "site\n"
+    assert cli("ps", "-aq").stdout == ""
+
+
+def test_images_go_in_and_out(cli: Cli, tmp_path: Path) -> None:
+    """import, run, commit, tag, save, rmi, load, history."""
+    root = tmp_path / "root"
+    (root / "bin").mkdir(parents=True)
+    (root / "bin" / "busybox").write_bytes(Path("/bin/busybox").read_bytes())
+    (root / "bin" / "busybox").chmod(0o755)
+    for name in ("sh", "echo", "cat"):
+        (root / "bin" / name).symlink_to("busybox")
+    cli("import", "-c", 'CMD ["/bin/echo", "from the image"]', "-c", "ENV A=b", str(root), "tiny:1")
+    assert cli("run", "--rm", "--network", "none", "tiny:1").stdout == "from the image\n"
+    cli("run", "--network", "none", "--name", "made", "tiny:1", "sh", "-c", "echo $A > /new")
+    assert "A /new" in cli("diff", "made").stdout.splitlines()
+    cli("commit", "-m", "with a file", "made", "tiny:2")
+    assert cli("run", "--rm", "--network", "none", "tiny:2", "cat", "/new").stdout == "b\n"
+    assert "with a file" in cli("history", "tiny:2").stdout
+    cli("tag", "tiny:2", "other:x")
+    assert sorted(cli("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split()) == [
+        "localhost/other:x",
+        "localhost/tiny:1",
+        "localhost/tiny:2",
+    ]
+    done = cli("rmi", "tiny:1", code=2)
+    assert done.stderr.startswith("remove image 'tiny:1': in use by container-")
+    cli("rm", "made")
+    cli("save", "-o", f"{tmp_path}/all.tar", "tiny:2")
+    cli("rmi", "-f", "tiny:1", "tiny:2", "other:x")
+    assert cli("images", "-q").stdout == ""
+    assert cli("load", "-i", f"{tmp_path}/all.tar").stdout == "loaded localhost/tiny:2\n"
+    assert cli("inspect", "--format", "{{.Config.Cmd}}", "tiny:2").stdout == "[/bin/echo from the image]\n"

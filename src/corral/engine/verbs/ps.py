@@ -64,5 +64,6 @@ def to_row(facts: Facts) -> dict[str, Any]:
         "labels": definition.get("labels", {}),
         "mounts": [item.get("source") or item["target"] for item in definition.get("mounts", [])],
         "pod": definition.get("pod", ""),
+        "is_infra": bool(definition.get("is_infra")),
         **facts.to_json(),
     }
