@@ -54,6 +54,7 @@ REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"
 _MAX_MEMBERS = 100_000
 _MAX_IMAGES = 1000
+_MAX_PADDING_BYTES = 64 << 20
 _DOCUMENTS = frozenset({"manifest.json", "index.json", "oci-layout"})
 # Left over from formats before 2016; no reader needs them.
 _LEGACY = ("/VERSION", "/json")
@@ -86,22 +87,28 @@ def load(
     ``name`` is what an image gets that brings none. Raises: InvalidArgument for what is no archive of images, NotFound.
     """
     wanted = parse_platform(platform) if platform else host_platform()
-    stop = cancel or Cancel()
     store.blobs.make_directories()
-    with Work(store.path) as work:
-        if isinstance(source, int):
-            return _load_stream(_Context(store, work, wanted, stop, name, "archive"), FdReader(source))
-        try:
-            fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as exc:
-            raise NotFound(f"load {source}: {str(exc.strerror).lower()}", path=source, errno=exc.errno or 0) from exc
-        try:
-            context = _Context(store, work, wanted, stop, name, source)
-            if stat.S_ISDIR(os.fstat(fd).st_mode):
-                return _load_directory(context, fd)
-            return _load_stream(context, FdReader(fd))
-        finally:
-            os.close(fd)
+    try:
+        with Work(store.path) as work:
+            return _load(_Context(store, work, wanted, cancel or Cancel(), name, "archive"), source)
+    finally:
+        # What no image turned out to need, or all of it if the archive was not one.
+        store.sweep()
+
+
+def _load(context: _Context, source: str | int) -> list[Image]:
+    if isinstance(source, int):
+        return _load_stream(context, FdReader(source))
+    context.label = source
+    try:
+        fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise NotFound(f"load {source}: {str(exc.strerror).lower()}", path=source, errno=exc.errno or 0) from exc
+    try:
+        is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
+        return _load_directory(context, fd) if is_directory else _load_stream(context, FdReader(fd))
+    finally:
+        os.close(fd)
 
 
 class _Context:
@@ -171,8 +178,13 @@ def _load_stream(context: _Context, source: Readable) -> list[Image]:
             raise context.refuse(f"more than {_MAX_MEMBERS} files", _NOT_ONE_HINT)
         context.cancel.check(f"load {context.label}")
         _take(context, archive, member, reader)
-    while unpacked.read(CHUNK):
-        pass  # padding after the end: who writes into a pipe wants all of it read
+    padding = 0
+    while data := unpacked.read(CHUNK):
+        # Who writes into a pipe wants all of it read, but not for ever.
+        context.cancel.check(f"load {context.label}")
+        padding += len(data)
+        if padding > _MAX_PADDING_BYTES:
+            raise context.refuse(f"more than {_MAX_PADDING_BYTES} bytes follow the archive's end")
     if "index.json" in archive.documents:
         return _load_index(context, archive)
     if "manifest.json" in archive.documents:

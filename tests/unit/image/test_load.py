@@ -206,6 +206,7 @@ def test_missing_blob_is_named(store: ImageStore, tmp_path: Path) -> None:
         pytest.param(tar_of({"manifest.json": b"[]"}), InvalidArgument, "it holds no images", id="no images"),
         pytest.param(tar_of({"manifest.json": b'[{"Config": 7}]'}), InvalidArgument, "not a string", id="type"),
         pytest.param(tar_of({"index.json": b'{"manifests": []}'}), InvalidArgument, "no images", id="empty index"),
+        pytest.param(gzip.compress(bytes(80 << 20)), InvalidArgument, "follow the archive's end", id="bomb of zeros"),
         pytest.param(b"BZh91AY&SY" + b"x" * 100, Unsupported, "compressed with bzip2", id="bzip2"),
         pytest.param(gzip.compress(tar_of(docker_files(TWO)))[:-9], InvalidArgument, "breaks off", id="cut gzip"),
     ],
@@ -213,10 +214,10 @@ def test_missing_blob_is_named(store: ImageStore, tmp_path: Path) -> None:
 def test_what_is_no_archive_of_images_is_refused(
     store: ImageStore, tmp_path: Path, data: bytes, kind: type[Exception], words: str
 ) -> None:
-    """The error says what the file is instead, and nothing is recorded."""
+    """The error says what the file is instead, and nothing is recorded or left on disk."""
     with pytest.raises(kind, match=words):
         store.load(put(tmp_path, data))
-    assert store.list() == []
+    assert (store.list(), list(store.blobs.entries())) == ([], [])
 
 
 def test_directory_without_an_image_is_refused(store: ImageStore, tmp_path: Path) -> None:
