@@ -12,6 +12,7 @@ import time
 
 from corral.engine import files
 from corral.engine.signals import open_init, signal_name
+from corral.linux.procfs import read_boot_id, read_capabilities, read_stat_or_none
 from corral.runtime.record import Record
 
 TYPE_CHECKING = False
@@ -24,6 +25,7 @@ __all__ = ["Waiter", "exit_code_of", "read_record_or_none", "runtime_record_or_n
 
 # The monitor drains output for up to one second after the end, then writes and syncs.
 RECORD_BOUND_S = 10.0
+_CAP_SYS_PTRACE = 19
 
 
 def exit_code_of(status: int) -> int:
@@ -82,17 +84,21 @@ class Waiter:
 
     def wait_init(self, timeout_s: float | None) -> bool:
         """Wait until init is dead (a zombie counts); whether it is."""
-        record = runtime_record_or_none(self._places, self._id)
-        if record is None or record.pid == 0:
-            return True
-        try:
-            pidfd = open_init(record)
-        except ProcessLookupError:
+        pidfd = self._open_init()
+        if pidfd < 0:
             return True
         try:
             return bool(_poll([pidfd], timeout_s))
         finally:
             posix.close(pidfd)
+
+    def _open_init(self) -> int:
+        """A pidfd of init, owned by the caller; -1 when it is dead."""
+        record = runtime_record_or_none(self._places, self._id)
+        try:
+            return open_init(record) if record is not None else -1
+        except ProcessLookupError:
+            return -1
 
     def wait(self, timeout_s: float | None = None) -> dict[str, Any] | None:
         """Wait for the end and its record. None: not within the time, or nobody is left who could write one."""
@@ -109,7 +115,17 @@ class Waiter:
         return self._await_file(bound if until is None else min(bound, until))
 
     def _watch(self, until: float | None) -> dict[str, Any] | None:
-        return watch_monitor(self._places.container_run(self._id), until)
+        """Ask the monitor; one that is stopped does not answer, so init is watched as well."""
+        run_directory = self._places.container_run(self._id)
+        pidfd = self._open_init()
+        if pidfd < 0 and not self._has_writer():
+            return None
+        try:
+            found = watch_monitor(run_directory, until, pidfd=pidfd)
+        finally:
+            if pidfd >= 0:
+                posix.close(pidfd)
+        return found
 
     def _await_file(self, until: float) -> dict[str, Any] | None:
         pause = 0.001
@@ -124,16 +140,43 @@ class Waiter:
             pause = min(pause * 1.5, 0.05)
 
     def _has_writer(self) -> bool:
-        """Whether a monitor or a keeper is there that may still write the record."""
-        from corral.engine.keeper import has_keeper, has_monitor
+        """Whether a monitor or a keeper is there that may still write the record; one that is stopped will not."""
+        from corral.engine.keeper import has_keeper, monitor_pid_or_none
 
-        return bool(has_monitor(self._places.container_run(self._id)) or has_keeper(self._places))
+        pid = monitor_pid_or_none(self._places.container_run(self._id))
+        return not is_stopped(pid) if pid else has_keeper(self._places)
 
 
-def watch_monitor(run_directory: str, until: float | None, *, attends: bool = False) -> dict[str, Any] | None:
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped (by a signal, or a tracer): it does nothing until somebody lets it go on."""
+    stat = read_stat_or_none(pid)
+    return stat is not None and stat.state in "Tt"
+
+
+def read_zombie_or_none(places: Places, container_id: str) -> dict[str, Any] | None:
+    """An exit record of an init that is dead and not reaped, because its monitor is stopped; None if it is not so.
+
+    Source: proc_pid_stat(5) field 52, which is 0 for readers who may not ptrace: they are told nothing.
+    """
+    text = files.read_bytes_or_none(f"{places.record(container_id)}/live") or b""
+    words = text.decode("ascii", "replace").split()
+    if len(words) < 3 or words[2] != read_boot_id():
+        return None
+    stat = read_stat_or_none(int(words[0]))
+    if stat is None or stat.state != "Z" or stat.start_time_ticks != int(words[1]) or posix.geteuid() != 0:
+        return None
+    if not read_capabilities().effective >> _CAP_SYS_PTRACE & 1:
+        return None
+    return {"pid": stat.pid, "status": stat.exit_code, "source": "recovered", "finished_ns": time.time_ns()}
+
+
+def watch_monitor(
+    run_directory: str, until: float | None, *, attends: bool = False, pidfd: int = -1
+) -> dict[str, Any] | None:
     """Ask the monitor, who answers when the record is on disk; None if it does not get to that by ``until``.
 
-    ``attends``: the caller takes care of the end, and nobody else is to be told of it.
+    ``attends``: the caller takes care of the end, and nobody else is to be told of it. ``pidfd``: of the process; once
+    that is dead, a monitor that is not stopped has ``RECORD_BOUND_S`` to answer.
     """
     from corral.engine.keeper import Monitor
 
@@ -147,7 +190,10 @@ def watch_monitor(run_directory: str, until: float | None, *, attends: bool = Fa
                 monitor.send_attend()
             else:
                 monitor.send_watch()
-            ready = _poll([monitor.fileno()], _left(until))
+            ready = _poll([monitor.fileno(), *([pidfd] if pidfd >= 0 else [])], _left(until))
+            if ready == [pidfd]:
+                bound = 0.0 if is_stopped(monitor.pid) else RECORD_BOUND_S
+                ready = _poll([monitor.fileno()], bound)
             found: dict[str, Any] | None = monitor.receive_exit() if ready else None
             if attends and found is not None:
                 monitor.done()

@@ -76,6 +76,8 @@ def _judge(facts: Facts) -> dict[str, Any]:
     """Find out how the run ended, and put it on file before anybody is told (S4.11)."""
     record = exits.Waiter(facts.places, facts.container_id, facts.run).wait(exits.RECORD_BOUND_S)
     if record is None:
+        record = exits.read_zombie_or_none(facts.places, facts.container_id)
+    if record is None:
         end = _unknown(facts)
     else:
         end = exits.to_exit(record)

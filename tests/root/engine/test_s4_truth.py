@@ -99,9 +99,24 @@ def test_s4_5_others_are_not_delayed_when_a_monitor_is_stopped(engine: Engine) -
     assert {row["status"] for row in engine.call("ps")} == {"running"}
     engine.call("stop", other, timeout_s=0)
     assert time.monotonic() - began < SOON_S
+    shown = engine.call("inspect", stuck)["monitor"]
+    assert (shown["pid"], shown["state"], shown["is_responsive"]) == (monitor, "T", False)
+    assert shown["stack"]
     ended = engine.call("stop", stuck, timeout_s=0)["exit"]
-    assert ended["code"] in (137, None)
+    assert ended["code"] == 137
     assert engine.look(stuck).status == "exited"
+
+
+def test_s4_5_the_code_is_told_when_the_monitor_is_stopped(engine: Engine) -> None:
+    """The kernel keeps the status of a process that nobody reaps: it is recovered, and nobody waits for the monitor."""
+    container = engine.run("sh", "-c", "trap 'exit 12' TERM; echo ready; while :; do sleep 0.05; done")
+    eventually(lambda: engine.output(container) == [b"ready"])
+    monitor = monitor_of(engine, container)
+    os.kill(monitor, signal.SIGSTOP)
+    os.kill(engine.pid(container), signal.SIGTERM)
+    ended = engine.wait(container)
+    os.kill(monitor, signal.SIGCONT)
+    assert (ended["code"], ended["source"]) == (12, "recovered")
 
 
 def freezer_of(engine: Engine, container: str) -> Path | None:

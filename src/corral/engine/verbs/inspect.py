@@ -40,6 +40,8 @@ def inspect(places: Places, reference: str, *, effective: bool = False, size: bo
         },
         "execs": _execs(places, container_id),
     }
+    if facts.is_live:
+        shown["monitor"] = _monitor(facts)
     if effective:
         shown["effective"] = _effective(facts)
     if size:
@@ -57,6 +59,22 @@ def _resources(facts: Facts) -> list[dict[str, Any]]:
             for group in facts.record.state.get("cgroups", [])
         ]
     return rows
+
+
+def _monitor(facts: Facts) -> dict[str, Any]:
+    """Who looks after it; a monitor that is stopped, or waits in the kernel for good, is not responsive."""
+    from corral.engine.keeper import monitor_pid_or_none
+
+    pid = monitor_pid_or_none(facts.places.container_run(facts.container_id))
+    found = groups.describe(pid) if pid else None
+    if found is None:
+        return {"pid": 0, "is_responsive": False}
+    shown: dict[str, Any] = {"pid": pid, "state": found.state, "is_responsive": found.state not in ("T", "t", "D")}
+    if not shown["is_responsive"]:
+        shown["wchan"] = found.wchan
+        stack = files.read_bytes_or_none(f"/proc/{pid}/stack", is_link_fine=True)
+        shown["stack"] = (stack or b"").decode("ascii", "replace").splitlines()
+    return shown
 
 
 def _execs(places: Places, container_id: str) -> list[str]:
