@@ -24,16 +24,25 @@ _UPSTREAM = "/run/systemd/resolve/resolv.conf"
 
 
 def prepare_files(places: Places, definition: dict[str, Any]) -> dict[str, str]:
-    """Write the three files; returns path inside -> path outside."""
+    """Write the three files; returns path inside -> path outside.
+
+    Who shares another container's network shares its hosts and resolv.conf, unless something else was asked for.
+    """
     directory = places.container(definition["id"])
     network = definition.get("network", {})
+    shared = _shared_directory(places, definition)
     made = {}
     for name, text in (
         ("hosts", hosts_text(definition)),
         ("resolv.conf", resolv_text(network)),
         ("hostname", f"{definition.get('hostname') or definition['id'][:12]}\n"),
     ):
+        if name == "hosts" and definition.get("no_hosts"):
+            continue
         path = f"{directory}/{name}"
+        if name in shared and paths.exists(f"{shared[name]}/{name}"):
+            made[f"/etc/{name}"] = f"{shared[name]}/{name}"
+            continue
         files.replace(path, text.encode("utf-8", "surrogateescape"), mode=0o644)
         # The umask must not take it from the container's users.
         posix.chmod(path, 0o644)
@@ -41,8 +50,38 @@ def prepare_files(places: Places, definition: dict[str, Any]) -> dict[str, str]:
     return made
 
 
-def hosts_text(definition: dict[str, Any], addresses: list[str] | None = None) -> str:
-    """/etc/hosts: the host's where its network is shared; else localhost, our ``addresses``, and what was asked for."""
+def _shared_directory(places: Places, definition: dict[str, Any]) -> dict[str, str]:
+    """File -> directory of the container whose file it is."""
+    network = definition.get("network", {})
+    owner = ""
+    if network.get("mode") == "container":
+        owner = network["container"]
+    elif network.get("mode") == "pod" and definition.get("pod"):
+        from corral.engine.podfiles import read_pod
+
+        owner = read_pod(places, definition["pod"])["infra"]
+    if not owner or owner == definition["id"]:
+        return {}
+    found = {}
+    if not network.get("extra_hosts"):
+        found["hosts"] = places.container(owner)
+    if not any(network.get(key) for key in ("dns", "dns_search", "dns_options")):
+        found["resolv.conf"] = places.container(owner)
+    return found
+
+
+def hosts_text(
+    definition: dict[str, Any],
+    addresses: list[str] | None = None,
+    *,
+    aliases: list[str] | None = None,
+    gateway: str = "",
+    others: list[str] | None = None,
+) -> str:
+    """/etc/hosts: the host's where its network is shared; else localhost, our ``addresses``, and what was asked for.
+
+    ``gateway``: where the host is reached from inside. ``others``: lines for containers on the same networks.
+    """
     network = definition.get("network", {})
     own = definition.get("hostname") or definition["id"][:12]
     text = _HOSTS
@@ -50,14 +89,20 @@ def hosts_text(definition: dict[str, Any], addresses: list[str] | None = None) -
         text = (files.read_bytes_or_none("/etc/hosts", is_link_fine=True) or text.encode()).decode(
             "utf-8", "surrogateescape"
         )
+        gateway = "127.0.0.1"
     lines = [text.rstrip("\n")]
     for item in network.get("extra_hosts", []):
         name, _, address = item.partition(":")
-        lines.append(f"{address}\t{name}")
-    names = " ".join(dict.fromkeys([own, definition.get("name", "")])).strip()
+        # As in Docker: the word stands for the host.
+        address = gateway if address == "host-gateway" else address
+        if address:
+            lines.append(f"{address}\t{name}")
+    if gateway:
+        lines.append(f"{gateway}\thost.containers.internal host.docker.internal")
+    names = " ".join(name for name in dict.fromkeys([own, definition.get("name", ""), *(aliases or [])]) if name)
     if network.get("mode") != "host":
         lines += [f"{address}\t{names}" for address in addresses or ["127.0.1.1"]]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *(others or [])]) + "\n"
 
 
 def resolv_text(network: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.engine.places import Places
 
-__all__ = ["default_parent", "supervisor_groups"]
+__all__ = ["default_parent", "is_delegated", "supervisor_groups"]
 
 LEAF = "holder"
 VARIABLE = b"CORRAL_CGROUP_PARENT"
@@ -31,6 +31,17 @@ def default_parent(places: Places) -> str:
     import zlib
 
     return f"/corral/{zlib.crc32(places.store.encode('utf-8', 'surrogateescape')):08x}"
+
+
+def is_delegated(places: Places) -> bool:
+    """Whether this user may make groups below the store's parent, in some hierarchy."""
+    from corral.cgroup.direct import ensure_delegated_parent
+
+    try:
+        ensure_delegated_parent(CgroupfsLocation(default_parent(places)), read_layout())
+    except (CorralError, OSError):
+        return False
+    return True
 
 
 def supervisor_groups(places: Places) -> list[str]:

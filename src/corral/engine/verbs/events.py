@@ -36,11 +36,29 @@ def events(
     """
     wanted = parse_filters(filters or [])
     places.prepare()
-    return [
-        event
-        for event in journal.read(places, after=after)
-        if event["type"] == "gap" or _matches(event, wanted, since_ns, until_ns)
-    ]
+    if since_ns and not after and _is_large(places):
+        found = _indexed(places, since_ns, until_ns)
+    else:
+        found = list(journal.read(places, after=after))
+    return [event for event in found if event["type"] == "gap" or _matches(event, wanted, since_ns, until_ns)]
+
+
+def _is_large(places: Places) -> bool:
+    """Whether reading all of the journal takes longer than bringing the index up to date."""
+    import posix
+
+    try:
+        return posix.stat(f"{places.events}/journal.1").st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def _indexed(places: Places, since_ns: int, until_ns: int | None) -> list[Event]:
+    from corral.engine.index import Index
+
+    with Index(places) as index:
+        index.refresh()
+        return index.events(since_ns=since_ns, until_ns=until_ns)
 
 
 def batch(places: Places, after: int, filters: list[str]) -> tuple[int, list[Event]]:

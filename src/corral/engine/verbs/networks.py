@@ -1,0 +1,117 @@
+"""Networks: what containers can be attached to."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from corral.engine import journal, leases, ledger, names, networks, status
+from corral.engine.filters import matches_words
+from corral.errors import CorralError, FailedPrecondition, NotFound
+
+if TYPE_CHECKING:
+    from corral.engine.places import Places
+
+__all__ = [
+    "network_connect",
+    "network_create",
+    "network_disconnect",
+    "network_inspect",
+    "network_ls",
+    "network_prune",
+    "network_rm",
+]
+
+_LEASE_S = 180.0
+
+
+def network_create(places: Places, request: dict[str, Any]) -> dict[str, Any]:
+    """Make a network; members as ``engine.networks.create_network``. Raises: AlreadyExists, InvalidArgument, NotFound."""
+    places.prepare()
+    return networks.describe(places, networks.create_network(places, request))
+
+
+def network_ls(places: Places, *, filters: list[str] | None = None) -> list[dict[str, Any]]:
+    """One row per network, by name. Filters: ``name``, ``driver``, ``label``. Raises: InvalidArgument."""
+    rows = [networks.describe(places, network) for network in networks.list_networks(places)]
+    return [row for row in rows if matches_words(row, filters or [], ("name", "driver"))]
+
+
+def network_inspect(places: Places, name: str) -> dict[str, Any]:
+    """A network, its plugins, and the containers on it. Raises: NotFound."""
+    return networks.describe(places, networks.find_network(places, name), with_users=True)
+
+
+def network_rm(places: Places, name: str) -> dict[str, Any]:
+    """Remove a network. Raises: NotFound; FailedPrecondition when a container has it, or it is not the engine's."""
+    networks.remove_network(places, name)
+    return {"name": name}
+
+
+def network_prune(places: Places) -> list[str]:
+    """Remove the networks that no container has, but not the default one; returns their names."""
+    removed = []
+    for network in networks.list_networks(places):
+        if network.name == networks.DEFAULT or not networks.is_ours(places, network):
+            continue
+        try:
+            networks.remove_network(places, network.name)
+        except (FailedPrecondition, NotFound):
+            continue
+        removed.append(network.name)
+    return removed
+
+
+def network_connect(
+    places: Places, network: str, container: str, *, aliases: list[str] | None = None, ip: str = "", mac: str = ""
+) -> dict[str, Any]:
+    """Attach a container to one more network: now if it lives, and whenever it starts.
+
+    Raises: NotFound; FailedPrecondition for one whose network is no bridge; what a plugin said.
+    """
+    from corral.engine.network import check_can_join, join
+
+    container_id = names.find_id(places, container)
+    found = networks.find_network(places, network)
+    item: dict[str, Any] = {"name": found.name}
+    item.update({key: value for key, value in (("aliases", aliases), ("ip", ip), ("mac", mac)) if value})
+    with leases.acquire(places, container_id, "start", deadline_s=_LEASE_S, wait_s=30.0):
+        facts = status.look(places, container_id)
+        check_can_join(facts.definition)
+        rows = facts.definition["network"].get("attachments") or [{"name": networks.DEFAULT}]
+        if any((row.get("name") or networks.DEFAULT) == found.name for row in rows):
+            raise FailedPrecondition(f"connect container {facts.definition['name']!r}: it is on network {found.name!r}")
+        if facts.is_live:
+            join(places, facts.definition, item)
+        definition = ledger.read_definition(places, container_id)
+        definition["network"] = {**definition["network"], "attachments": [*rows, item]}
+        ledger.write_definition(places, container_id, definition)
+    _tell(places, "connect", found.name, container_id)
+    return {"network": found.name, "container": container_id}
+
+
+def network_disconnect(places: Places, network: str, container: str) -> dict[str, Any]:
+    """Take a container off a network, now and for its next starts. Raises: NotFound; what a plugin said."""
+    from corral.engine.network import leave
+
+    container_id = names.find_id(places, container)
+    with leases.acquire(places, container_id, "start", deadline_s=_LEASE_S, wait_s=30.0):
+        facts = status.look(places, container_id)
+        rows = facts.definition["network"].get("attachments") or [{"name": networks.DEFAULT}]
+        kept = [row for row in rows if (row.get("name") or networks.DEFAULT) != network]
+        if facts.definition["network"].get("mode") != "bridge" or len(kept) == len(rows):
+            raise NotFound(f"disconnect container {facts.definition['name']!r}: it is not on network {network!r}")
+        if facts.is_live:
+            leave(places, facts.definition, network)
+        definition = ledger.read_definition(places, container_id)
+        definition["network"] = {**definition["network"], "attachments": kept}
+        if not kept:
+            definition["network"] = {**definition["network"], "mode": "none"}
+            definition["network"].pop("attachments")
+        ledger.write_definition(places, container_id, definition)
+    _tell(places, "disconnect", network, container_id)
+    return {"network": network, "container": container_id}
+
+
+def _tell(places: Places, action: str, network: str, container_id: str) -> None:
+    journal.emit(places, "network", action, network, name=network, attributes={"container": container_id})
