@@ -1,7 +1,10 @@
 /* Children of the keeper: as little as possible of it shows in them. */
+#include <limits.h>
+#include <string.h>
 #include <sys/resource.h>
 
 #include "keeper/keeper.h"
+#include "launch/launch.h"
 
 static struct rlimit files;
 
@@ -20,4 +23,30 @@ pid_t keeper_fork(void) {
             (void)setrlimit(RLIMIT_NOFILE, &files);
     }
     return pid;
+}
+
+static bool is_same_file(const struct stat *a, const struct stat *b) {
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+int keeper_load_monitor(struct keeper *k) {
+    char path[PATH_MAX];
+    struct stat st;
+    const char *self = self_path(), *slash = strrchr(self, '/');
+    fmt(path, sizeof(path), "%.*s/corral-monitor", slash ? (int)(slash - self) : 0, self);
+    int r = stat(path, &st) < 0 ? -errno : 0;
+    if (r == 0 && k->monitor_program >= 0 && is_same_file(&st, &k->monitor_file))
+        return 0;
+    cleanup_fd int own = r < 0 ? r : open_at(AT_FDCWD, path, O_RDONLY, 0);
+    cleanup_fd int copy = own < 0 ? own : -1;
+    for (unsigned way = 0; own >= 0 && copy < 0 && way < COPY_WAYS; way++)
+        copy = private_copy(own, path, k->run_path, way);
+    /* In the middle of an upgrade, the one that we have will do. */
+    if (copy < 0)
+        return k->monitor_program >= 0 ? 0 : copy;
+    close_fd(&k->monitor_program);
+    k->monitor_program = steal_fd(&copy);
+    k->monitor_file = st;
+    return 0;
 }

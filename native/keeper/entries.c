@@ -98,6 +98,7 @@ static void hand_over(struct entry *e) {
 
 int entry_start(struct keeper *k, struct entry *e, int planner) {
     int pair[2];
+    (void)keeper_load_monitor(k);
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return -errno;
     pid_t pid = keeper_fork();

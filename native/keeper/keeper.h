@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "supervise/ending.h"
@@ -46,7 +47,9 @@ struct job {
 struct keeper {
     const char *run_path;
     char *command;          /* of the last spec: the same as the file keeper.command */
-    int run, lock, listener, signals, monitor_program, log;
+    int run, lock, listener, signals, log;
+    int monitor_program;    /* a private copy of corral-monitor */
+    struct stat monitor_file; /* of which file */
     struct entry *entry[ENTRIES];
     unsigned n_entries;
     int conn[CONNECTIONS];  /* of engines, and of monitors that have not said who they are; -1 = free */
@@ -94,6 +97,9 @@ void connection_serve(struct keeper *k, int *conn);
 /* ---- children.c ------------------------------------------------------------------------------------------------------ */
 /* As many descriptors as the caller's hard limit has, for the keeper alone. */
 void keeper_raise_limits(void);
+/* Makes k->monitor_program of the corral-monitor beside this program, anew if that is another file by now (an upgrade).
+ * -errno only if there is none at all. */
+int keeper_load_monitor(struct keeper *k);
 /* A child with default signals and the caller's limits; 0 in the child. */
 pid_t keeper_fork(void);
 

@@ -34,21 +34,6 @@ static int join_cgroup(const char *path) {
     return write_file_at(AT_FDCWD, file, O_WRONLY, "0", 1);
 }
 
-/* The program beside this one, as a copy that no container can write to. */
-static int open_monitor(const struct keeper *k) {
-    char path[PATH_MAX];
-    const char *self = self_path(), *slash = strrchr(self, '/');
-    fmt(path, sizeof(path), "%.*s/corral-monitor", slash ? (int)(slash - self) : 0, self);
-    cleanup_fd int own = open_at(AT_FDCWD, path, O_RDONLY, 0);
-    int r = own;
-    for (unsigned way = 0; own >= 0 && way < COPY_WAYS; way++) {
-        r = private_copy(own, path, k->run_path, way);
-        if (r >= 0)
-            break;
-    }
-    return r;
-}
-
 /* 1 = another keeper has it. */
 static int take_lock(struct keeper *k) {
     char text[16];
@@ -78,9 +63,9 @@ static int open_all(struct keeper *k) {
     int r = take_lock(k);
     if (r != 0)
         return r < 0 ? fail("lock", "keeper.lock", r) : -1;
-    k->monitor_program = open_monitor(k);
-    if (k->monitor_program < 0)
-        return fail("open corral-monitor beside", self_path(), k->monitor_program);
+    r = keeper_load_monitor(k);
+    if (r < 0)
+        return fail("open corral-monitor beside", self_path(), r);
     k->log = open_at(k->run, "keeper.log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600);
     if (k->log >= 0 && fstat(k->log, &st) == 0 && st.st_size > LOG_MAX)
         (void)!ftruncate(k->log, 0);
@@ -189,6 +174,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     k->run_path = argv[1];
+    k->monitor_program = -1;
     find_self();
     for (int i = 2; i + 1 < argc; i += 2) {
         int r = strcmp(argv[i], "--cgroup") == 0 ? join_cgroup(argv[i + 1]) : -EINVAL;

@@ -96,8 +96,10 @@ static void record(struct monitor *m) {
     if (m->spec.n_counters)
         ooms_note(m, false);
     int n = ending_write(&m->spec, m->state, &m->ending, m->record);
+    if (n == -ENOENT) /* its directory was removed: nobody will look for the record there */
+        n = (int)strlen(m->record);
     if (n < 0) {
-        /* No place to write to: tried again until there is, for nobody may be told of what is not on disk. */
+        /* No space to write to: tried again until there is, for nobody may be told of what is not on disk. */
         m->drain_end = now_ms() + DRAIN_MS;
         return;
     }

@@ -14,7 +14,7 @@
 #include "supervise/spec.h"
 #include "supervise/state.h"
 
-#define CLIENTS 32
+#define CLIENTS 64
 #define RAW_MAX 32768
 #define INPUT_MAX 4096
 #define HELPERS 8

@@ -102,12 +102,10 @@ int ending_read(const struct spec *spec, char *text) {
 
 int ending_write(const struct spec *spec, const struct state *state, const struct ending *e, char *text) {
     cleanup_fd int dir = open_at(AT_FDCWD, spec->dir, O_RDONLY | O_DIRECTORY, 0);
-    if (dir < 0)
-        return dir;
-    int known = read_record(dir, spec, text);
+    int known = dir < 0 ? 0 : read_record(dir, spec, text);
     if (known > 0)
         return known;
     size_t n = format_record(spec, state, e, text);
-    int r = write_durably(dir, text, n);
+    int r = dir < 0 ? dir : write_durably(dir, text, n);
     return r < 0 ? r : (int)n;
 }

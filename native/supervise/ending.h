@@ -24,7 +24,7 @@ int pidfd_exit_status(int pidfd, int *status);
 
 /* Writes the record: tmp, fsync, rename, fsync of the directory; OOM counters are read now and compared with state->before.
  * The text goes to `text` (EXIT_MAX) too. A record of this run that is there already is left as it is, and read.
- * Returns its length or -errno. */
+ * Returns its length or -errno, with the text in its place all the same. */
 int ending_write(const struct spec *spec, const struct state *state, const struct ending *e, char *text);
 /* The record of this run if it is on disk: its length, in `text`; 0 if not. */
 int ending_read(const struct spec *spec, char *text);

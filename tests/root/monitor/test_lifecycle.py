@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -140,6 +141,14 @@ def test_unfinished_record_is_undone_when_its_name_is_wanted(bench: Bench) -> No
     assert cut.refusal is not None
     bench.wait_monitor_gone("cut")
     assert bench.begin("cut", ["/bin/true"]).refusal is None
+
+
+def test_monitor_ends_when_its_directory_was_removed(bench: Bench) -> None:
+    """Nobody will look for the record, and nobody shall wait for it."""
+    made = bench.run(["/bin/sleep", "1000"])
+    shutil.rmtree(bench.places.container(made))
+    os.kill(bench.init_pid(made), signal.SIGKILL)
+    bench.wait_monitor_gone(made)
 
 
 def test_monitor_ends_with_its_files_when_all_is_told(bench: Bench) -> None:

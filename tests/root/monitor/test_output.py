@@ -113,6 +113,13 @@ def _wchans(pid: int) -> set[str]:
     return {Path(f"/proc/{one}/wchan").read_text().replace("anon_pipe", "pipe") for one in [str(pid), *children]}
 
 
+def test_output_is_dropped_when_nobody_wants_it(bench: Bench) -> None:
+    """Without log and clients the process is not held up."""
+    made = bench.run(["/bin/sh", "-c", "seq 1 300000; seq 1 300000 >&2; exit 3"], log="none")
+    assert bench.wait_exit(made)["status"] == 3 << 8
+    assert not Path(bench.places.container(made), "log").exists()
+
+
 def test_other_clients_go_on_when_one_closes_its_end(bench: Bench) -> None:
     """`| head` takes what it wants; the process and the log do not notice."""
     made = bench.create(["/bin/sh", "-c", "seq 1 50000"])

@@ -179,8 +179,8 @@ def _pss_kb(pid: int) -> int:
 
 
 def test_monitor_is_small_at_rest(bench: Bench) -> None:
-    """At most 0.3 MB each, after output as before."""
-    made = [bench.run(["/bin/sh", "-c", "seq 1 5000; sleep 1000"]) for _ in range(4)]
-    for name in made:
-        wait_until(lambda name=name: output_of(bench.log(name)).endswith("5000\n"), "its output")  # type: ignore[misc]
-    assert [name for name in made if _pss_kb(bench.monitor_pid(name)) > 300] == []
+    """At most 0.3 MB, even alone, soon after output too."""
+    made = bench.run(["/bin/sh", "-c", "seq 1 5000; sleep 1000"])
+    wait_until(lambda: output_of(bench.log(made)).endswith("5000\n"), "its output")
+    pid = bench.monitor_pid(made)
+    wait_until(lambda: _pss_kb(pid) <= 300, "a small monitor")
