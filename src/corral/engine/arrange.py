@@ -6,7 +6,7 @@ import posix
 
 from corral.engine import exits, files, host_facts, hostfiles, ledger
 from corral.engine.accounts import resolve_account
-from corral.engine.parents import default_parent, is_delegated
+from corral.engine.parents import usable_parent
 from corral.engine.places import is_rootless
 from corral.engine.programs import find_program
 from corral.engine.rootfs import reach_layers
@@ -92,9 +92,8 @@ def cgroup_path_of(places: Places, definition: dict[str, Any]) -> str:
     parent: str = definition.get("cgroup_parent", "")
     if definition.get("cgroup_manager") == "systemd" or parent.endswith(".slice"):
         return f"{parent.rpartition('/')[2]}:corral:{definition['id']}"
-    if not parent and is_rootless() and not is_delegated(places):
-        return ""
-    return f"/{(parent or default_parent(places)).strip('/')}/{definition['id']}"
+    parent = parent or usable_parent(places)
+    return f"/{parent.strip('/')}/{definition['id']}" if parent else ""
 
 
 def _joined(places: Places, definition: dict[str, Any]) -> dict[str, str]:

@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.engine.places import Places
 
-__all__ = ["default_parent", "is_delegated", "supervisor_groups"]
+__all__ = ["default_parent", "supervisor_groups", "usable_parent"]
 
 LEAF = "holder"
 VARIABLE = b"CORRAL_CGROUP_PARENT"
@@ -33,15 +33,19 @@ def default_parent(places: Places) -> str:
     return f"/corral/{zlib.crc32(places.store.encode('utf-8', 'surrogateescape')):08x}"
 
 
-def is_delegated(places: Places) -> bool:
-    """Whether this user may make groups below the store's parent, in some hierarchy."""
+def usable_parent(places: Places) -> str:
+    """``default_parent``; "" for a user who may not make groups there: containers stay where their monitors are."""
     from corral.cgroup.direct import ensure_delegated_parent
+    from corral.engine.places import is_rootless
 
+    parent = default_parent(places)
+    if not is_rootless():
+        return parent
     try:
-        ensure_delegated_parent(CgroupfsLocation(default_parent(places)), read_layout())
+        ensure_delegated_parent(CgroupfsLocation(parent), read_layout())
     except (CorralError, OSError):
-        return False
-    return True
+        return ""
+    return parent
 
 
 def supervisor_groups(places: Places) -> list[str]:

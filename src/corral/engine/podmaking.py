@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corral.engine import names
 from corral.engine.ledger import is_container
-from corral.engine.parents import default_parent
+from corral.engine.parents import usable_parent
 from corral.engine.podfiles import read_pod
 from corral.engine.programs import find_program
 from corral.engine.spec_mounts import INIT_PATH
@@ -21,8 +21,9 @@ __all__ = ["ensure_infra", "pod_parent"]
 
 
 def pod_parent(places: Places, pod: dict[str, Any]) -> str:
-    """The cgroup of the pod, above those of its containers."""
-    return f"{pod.get('cgroup_parent') or default_parent(places)}/pod-{pod['id']}"
+    """The cgroup of the pod, above those of its containers; "" where this user may not make any."""
+    above = pod.get("cgroup_parent") or usable_parent(places)
+    return f"{above}/pod-{pod['id']}" if above else ""
 
 
 def ensure_infra(places: Places, pod_id: str) -> str:

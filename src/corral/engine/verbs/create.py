@@ -12,7 +12,7 @@ from corral.engine.failpoints import failpoint
 from corral.engine.idmaps import resolve_maps
 from corral.engine.images import lease_image, release_image
 from corral.engine.locks import FileLock
-from corral.engine.parents import default_parent
+from corral.engine.parents import usable_parent
 from corral.engine.places import is_rootless
 from corral.errors import AlreadyExists, InvalidArgument, NotFound
 from corral.linux import paths
@@ -94,7 +94,9 @@ def _resolve(places: Places, request: dict[str, Any]) -> tuple[dict[str, Any], d
     _resolve_shared(places, definition)
     resolve_maps(places, definition)
     # Resolved now: whoever starts it later, by a policy, has another environment.
-    definition["cgroup_parent"] = definition.get("cgroup_parent") or default_parent(places)
+    parent = definition.pop("cgroup_parent", "") or usable_parent(places)
+    if parent:
+        definition["cgroup_parent"] = parent
     image = _resolve_root(places, definition)
     return definition, image
 
@@ -129,9 +131,9 @@ def _join_pod(places: Places, definition: dict[str, Any]) -> None:
     definition["namespaces"] = modes
     if definition["network"].get("mode") == "pod" and "net" not in share:
         definition["network"] = {"mode": "none"}
-    definition["cgroup_parent"] = definition.get("cgroup_parent") or (
-        f"{pod.get('cgroup_parent') or default_parent(places)}/pod-{pod['id']}"
-    )
+    above = pod.get("cgroup_parent") or usable_parent(places)
+    if above and not definition.get("cgroup_parent"):
+        definition["cgroup_parent"] = f"{above}/pod-{pod['id']}"
 
 
 def _resolve_root(places: Places, definition: dict[str, Any]) -> dict[str, Any]:
