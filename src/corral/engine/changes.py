@@ -18,7 +18,7 @@ from corral.engine.rootfs import id_maps, reach_layers
 from corral.engine.within import call
 from corral.errors import FailedPrecondition
 from corral.image.changes import changes_reader, list_changes, open_layer, places_in_the_way
-from corral.image.load import FdReader
+from corral.image.ingest import FdReader
 from corral.image.tarwrite import Ids
 from corral.linux.closing import Closing
 from corral.runtime.within import Within

@@ -81,7 +81,7 @@ def _write_changes(request: Request, fds: list[int]) -> Any:  # noqa: ANN401 -- 
 def _copy_in(request: Request, fds: list[int]) -> Any:  # noqa: ANN401 -- JSON
     """Unpack an archive (fds[0]) into the tree at ``root``; see ``copy.put``."""
     from corral.engine.copytree import open_root, put
-    from corral.image.load import FdReader
+    from corral.image.ingest import FdReader
 
     root = open_root(request["root"])
     try:

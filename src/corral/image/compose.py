@@ -12,8 +12,8 @@ from corral.errors import NotFound
 from corral.image.compressing import store_layer
 from corral.image.digests import digest_of
 from corral.image.guard import Work
+from corral.image.ingest import FdReader
 from corral.image.instructions import apply_changes
-from corral.image.load import FdReader
 from corral.image.lookup import local_name
 from corral.image.manifest import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest, as_oci_layer
 from corral.image.platforms import host_platform, parse_platform

@@ -36,6 +36,19 @@ class Readable(Protocol):
         """At most ``size`` bytes; none at the end."""
 
 
+class FdReader:
+    """A descriptor as a ``Readable``; borrowed."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes; none at the end."""
+        return os.read(self._fd, size)
+
+
 class Partial:
     """The exclusive right to bring one blob; ``offset`` bytes are there already. Ends with ``commit`` or ``close``."""
 

@@ -201,7 +201,7 @@ def test_missing_blob_is_named(store: ImageStore, tmp_path: Path) -> None:
         pytest.param(b"", InvalidArgument, "neither a docker-archive nor an oci-archive", id="empty"),
         pytest.param(b"no tar at all" * 100, InvalidArgument, "not a tar archive", id="text"),
         pytest.param(tar_of({"etc/passwd": b"root"}), InvalidArgument, "neither a docker-archive", id="rootfs"),
-        pytest.param(tar_of(docker_files(TWO))[:2000], InvalidArgument, "it ends within", id="cut"),
+        pytest.param(tar_of(docker_files(TWO))[:2000], InvalidArgument, r"load .*it ends within", id="cut"),
         pytest.param(tar_of({"manifest.json": b"{}"}), InvalidArgument, "not an array", id="object"),
         pytest.param(tar_of({"manifest.json": b"[]"}), InvalidArgument, "it holds no images", id="no images"),
         pytest.param(tar_of({"manifest.json": b'[{"Config": 7}]'}), InvalidArgument, "not a string", id="type"),
