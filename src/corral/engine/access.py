@@ -18,7 +18,7 @@ from corral.engine.places import is_rootless
 from corral.engine.rootfs import describe, id_maps, reach_layers
 from corral.engine.within import call
 from corral.errors import FailedPrecondition
-from corral.image.load import FdReader
+from corral.image.ingest import FdReader
 from corral.image.tarwrite import Ids
 from corral.linux.closing import Closing
 from corral.linux.idmap import is_initial_map, read_map
@@ -28,7 +28,7 @@ from corral.runtime.within import Within
 if TYPE_CHECKING:
     from corral.engine.places import Places
 
-__all__ = ["Tree", "open_container", "open_host", "targets_of"]
+__all__ = ["Tree", "open_container", "open_directory", "open_host", "open_mounted", "targets_of"]
 
 _OWN_TARGETS = ("/dev", "/proc", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/run/corral-init")
 
@@ -92,8 +92,8 @@ class Tree(Closing):
 
 
 def open_host() -> Tree:
-    """This host's own files."""
-    return Tree(open_root("/"))
+    """This host's own files; a rootless user's belong to root of its containers, as they do there."""
+    return Tree(open_root("/"), Ids(*own_maps()) if is_rootless() else None)
 
 
 def open_container(places: Places, container_id: str, path: str) -> tuple[Tree, str]:
@@ -103,7 +103,7 @@ def open_container(places: Places, container_id: str, path: str) -> tuple[Tree, 
         return _open_live(facts), path
     for target, source in _volumes(places, facts.definition):
         if path == target or path.startswith(target + "/"):
-            return _open_directory(source, facts.definition, places), path[len(target) :] or "/"
+            return open_directory(source, facts.definition, places), path[len(target) :] or "/"
     return _open_stopped(places, facts), path
 
 
@@ -127,14 +127,11 @@ def _ids_of(pid: int) -> Ids | None:
 def _open_stopped(places: Places, facts: status.Facts) -> Tree:
     container_id, definition = facts.container_id, facts.definition
     if definition["root"].get("is_direct"):
-        return _open_directory(definition["root"]["path"], definition, places)
+        return open_directory(definition["root"]["path"], definition, places)
     # It must not be started meanwhile: one upper directory, one mount.
     lease = leases.acquire(places, container_id, "commit", deadline_s=LEASE_S, wait_s=WAIT_S)
     try:
-        plan = describe(definition, reach_layers(places, definition), places)
-        plan.is_volatile = False
-        uid_map, gid_map = own_maps() if is_rootless() else id_maps(definition, places)
-        tree = Tree(where=Within(uid_map, gid_map, rootfs=plan, path=_MOUNT_POINT), root=_MOUNT_POINT)
+        tree = open_mounted(places, definition, reach_layers(places, definition))
         tree.hold(lease)
         return tree
     except BaseException:
@@ -142,7 +139,16 @@ def _open_stopped(places: Places, facts: status.Facts) -> Tree:
         raise
 
 
-def _open_directory(path: str, definition: dict[str, Any], places: Places) -> Tree:
+def open_mounted(places: Places, definition: dict[str, Any], layers: list[str]) -> Tree:
+    """The root of a container that does not live, of ``layers``. The caller has a lease that keeps it so."""
+    plan = describe(definition, layers, places)
+    plan.is_volatile = False
+    uid_map, gid_map = own_maps() if is_rootless() else id_maps(definition, places)
+    return Tree(where=Within(uid_map, gid_map, rootfs=plan, path=_MOUNT_POINT), root=_MOUNT_POINT)
+
+
+def open_directory(path: str, definition: dict[str, Any], places: Places) -> Tree:
+    """A directory of this host, with the owners that a container sees in it."""
     if is_rootless():
         return Tree(where=Within(*own_maps()), root=path)
     uid_map, gid_map = id_maps(definition, places)

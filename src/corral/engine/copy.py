@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from corral.engine.access import open_container, open_host
+from corral.engine.places import is_rootless
 from corral.errors import CorralError, FailedPrecondition, InvalidArgument, NotFound
 
 if TYPE_CHECKING:
@@ -77,10 +78,8 @@ def copy_between(
 
 
 def _owner(end: _End, *, is_archive: bool) -> list[int] | None:
-    """Whose the new files are; None: the archive says it. Only root can give files away."""
-    if end.container_id:
-        return None if is_archive else [0, 0]
-    return None if is_archive and os.geteuid() == 0 else [os.geteuid(), os.getegid()]
+    """Whose the new files are, root being the caller on the host; None: the archive says it. Only root gives away."""
+    return None if is_archive and (end.container_id or not is_rootless()) else [0, 0]
 
 
 def _place(tree: Tree, path: str, end: _End, kind: str, begin: _End) -> tuple[str, str]:

@@ -1,0 +1,151 @@
+"""The engine's roots for a user without privileges, with and without ranges of ids: unpacking, running, copying."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from native.driver import make_rootfs
+from probes import lacking
+
+pytestmark = pytest.mark.requires("root", "cc", "busybox")
+
+PROGRAM = Path(__file__).resolve().parents[2] / "build" / "bin" / "corral"
+USER = 48713
+FIRST_SUBID, SUBIDS = 800000, 65536
+TIMEOUT_S = 120
+
+
+class Rootless:
+    """A user with a home of its own; ``corral`` runs the command as that user."""
+
+    def __init__(self, path: Path, *, has_ranges: bool) -> None:
+        self.path = path
+        self.has_ranges = has_ranges
+        self.home = path / "home"
+        for name in ("etc", "home", "run"):
+            (path / name).mkdir()
+        for name in ("home", "run"):
+            os.chown(path / name, USER, USER)
+        (path / "etc" / "passwd").write_text(Path("/etc/passwd").read_text() + f"rootless:x:{USER}:{USER}::/:/bin/sh\n")
+        ranges = f"rootless:{FIRST_SUBID}:{SUBIDS}\n" if has_ranges else ""
+        for name in ("subuid", "subgid"):
+            (path / "etc" / name).write_text(ranges)
+
+    def corral(self, *words: str, status: int = 0) -> str:
+        """What the command prints; its exit code must be ``status``."""
+        names = ("passwd", "subuid", "subgid")
+        binds = "; ".join(f"[ -e /etc/{n} ] && mount --bind {self.path}/etc/{n} /etc/{n}" for n in names)
+        become = f'exec setpriv --reuid {USER} --regid {USER} --clear-groups "$@"'
+        prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", f"{binds}; {become}", "sh"]
+        done = subprocess.run(
+            [*prefix, str(PROGRAM), *words],
+            env={**os.environ, "HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.path / "run")},
+            cwd=self.home,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout
+
+    def run(self, *words: str) -> str:
+        """`corral run` without network and cgroup, which the user has none of."""
+        return self.corral("run", "--cgroups=disabled", "--network=none", *words)
+
+    def close(self) -> None:
+        """Remove the containers; the keeper, which has nothing more to do then, is ended."""
+        for name in self.corral("ps", "-aq").split():
+            self.corral("rm", "-f", name)
+        lock = self.path / "run" / "corral" / "keeper.lock"
+        pid = lock.read_text().strip() if lock.exists() else ""
+        comm = Path(f"/proc/{pid}/comm")
+        if pid and comm.exists() and comm.read_text().startswith("corral-keeper"):
+            os.kill(int(pid), signal.SIGTERM)
+            until = time.monotonic() + TIMEOUT_S
+            while comm.exists():
+                assert time.monotonic() < until
+                time.sleep(0.01)
+
+
+@pytest.fixture(params=["ranges", "single"])
+def rootless(request: pytest.FixtureRequest, mark: str, no_leaks: None) -> Iterator[Rootless]:
+    """A user with subordinate ids, or with its own alone."""
+    if request.param == "ranges" and lacking("newuidmap"):
+        pytest.skip(f"requires newuidmap: {lacking('newuidmap')}")
+    path = Path(tempfile.mkdtemp(prefix=f"{mark}-", dir="/tmp"))
+    path.chmod(0o755)
+    made = Rootless(path, has_ranges=request.param == "ranges")
+    yield made
+    made.close()
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def image(rootless: Rootless, tmp_path: Path) -> str:
+    """An image with busybox, a file of another owner, and a directory that is the container's alone."""
+    base = make_rootfs(tmp_path / "base")
+    (base / "etc" / "old").write_text("old\n")
+    (base / "closed").mkdir(mode=0o700)
+    if rootless.has_ranges:
+        os.chown(base / "closed", 33, 33)
+    archive = rootless.path / "base.tar"
+    subprocess.run(["tar", "-C", str(base), "-cf", str(archive), "."], check=True)
+    rootless.corral("import", str(archive), "base")
+    return "base"
+
+
+def test_hosts_root_without_privileges(rootless: Rootless) -> None:
+    """The host's programs run, what is written stays apart, and diff tells it; all of it can be removed."""
+    out = rootless.run(
+        "--name", "c", "host", "--", "sh", "-c", "id -u; echo x > /new; mkdir -p /opt/a; ls /proc | wc -l"
+    )
+    lines = out.split()
+    assert lines[0] == "0"
+    assert int(lines[1]) > 5
+    assert not os.path.lexists("/new")
+    assert rootless.corral("diff", "c") == "A /new\nA /opt/a\n"
+    rootless.corral("cp", "c:/new", str(rootless.home / "got"))
+    assert (rootless.home / "got").read_text() == "x\n"
+    rootless.corral("rm", "c")
+    assert os.listdir(rootless.home / ".local/share/corral/containers") == [".lock"]
+
+
+def test_image_without_privileges(rootless: Rootless, image: str) -> None:
+    """Layers belong to the user's ids; whiteouts work, cp, diff and commit reach what the user itself cannot."""
+    owner = "33" if rootless.has_ranges else "0"
+    script = "stat -c %u /closed; rm /etc/old; echo new > /etc/new; echo c > /closed/f; chmod 700 /closed"
+    assert rootless.run("--name", "c", image, "sh", "-c", script) == f"{owner}\n"
+    if rootless.has_ranges:
+        (layer,) = (rootless.home / ".local/share/corral/layers").glob("?" * 64)
+        assert (layer / "diff" / "closed").stat().st_uid == FIRST_SUBID + 32
+    changes = ["C /closed", "A /closed/f", "C /etc", "A /etc/new", "D /etc/old"]
+    assert rootless.corral("diff", "c").splitlines() == changes
+    rootless.corral("cp", "c:/closed/f", str(rootless.home / "got"))
+    assert (rootless.home / "got").read_text() == "c\n"
+    rootless.corral("cp", str(rootless.home / "got"), "c:/closed/g")
+    rootless.corral("commit", "-q", "c", "second")
+    assert (
+        rootless.run("--rm", "second", "sh", "-c", "cat /closed/g /etc/new; ls /etc/old 2>/dev/null || true")
+        == "c\nnew\n"
+    )
+
+
+def test_running_container_without_privileges(rootless: Rootless, image: str) -> None:
+    """cp into and out of a live one, and diff of it."""
+    rootless.run("-d", "--name", "c", image, "sleep", "1000")
+    (rootless.home / "file").write_text("content\n")
+    rootless.corral("cp", str(rootless.home / "file"), "c:/closed/file")
+    assert rootless.corral("exec", "c", "cat", "/closed/file") == "content\n"
+    rootless.corral("cp", "c:/closed", str(rootless.home / "out"))
+    assert (rootless.home / "out" / "file").read_text() == "content\n"
+    assert rootless.corral("diff", "c").splitlines() == ["C /closed", "A /closed/file"]
