@@ -64,7 +64,7 @@ def arrange(places: Places, definition: dict[str, Any]) -> Arrangement:
     }
     if definition["root"].get("is_direct"):
         place["rootfs"] = definition["root"]["path"]
-    _add_mount_sources(places, definition, place)
+    _add_mount_sources(places, definition, place, layers)
     if process.get("init"):
         place["init"] = find_program("corral-init")
     profile = definition.get("security", {}).get("seccomp", "")
@@ -130,12 +130,19 @@ def _namespace_path(places: Places, other: str, kind: str) -> str:
     return f"/proc/{record.pid}/ns/{_NS_FILES[kind]}"
 
 
-def _add_mount_sources(places: Places, definition: dict[str, Any], place: SpecPlace) -> None:
+def _add_mount_sources(places: Places, definition: dict[str, Any], place: SpecPlace, layers: list[str]) -> None:
     mounts = definition.get("mounts", [])
     if any(item.get("type") == "volume" for item in mounts):
-        from corral.engine.volumes import volume_directories
+        from corral.engine.copyup import fill_volumes
+        from corral.engine.volumes import device_mounts, volume_directories
 
         place["volumes"] = volume_directories(places, definition)
+        place["volume_devices"] = device_mounts(places, definition)
+        fill_volumes(places, definition, layers, place["volumes"])
+    if any("U" in item.get("options", []) for item in mounts):
+        from corral.engine.copyup import give_away
+
+        give_away(places, definition, place)
     if any(item.get("type") == "image" for item in mounts):
         from corral.engine.rootfs import mount_images
 

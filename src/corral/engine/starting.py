@@ -229,8 +229,8 @@ def _let_go(facts: Facts, lease: Lease, before_release: BeforeRelease | None) ->
     with ledger.Update(places, container_id) as state:
         state["run"]["started_ns"] = time.time_ns()
         state["run"]["phase"] = "started"
-    failpoint("start.releasing")
     try:
+        failpoint("start.releasing")
         release(places.container_run(container_id), before_release)
     except BaseException as exc:
         _undo(facts, exc)

@@ -55,6 +55,18 @@ _MODULES = {
     "pod_stop": "pods",
     "pod_rm": "pods",
     "pod_inspect": "pods",
+    "network_connect": "networks",
+    "network_create": "networks",
+    "network_disconnect": "networks",
+    "network_inspect": "networks",
+    "network_ls": "networks",
+    "network_prune": "networks",
+    "network_rm": "networks",
+    "volume_create": "volumes",
+    "volume_inspect": "volumes",
+    "volume_ls": "volumes",
+    "volume_prune": "volumes",
+    "volume_rm": "volumes",
 }
 VERBS = tuple(sorted(_MODULES))
 

@@ -50,8 +50,10 @@ def create(places: Places, request: dict[str, Any]) -> dict[str, Any]:
         _make_volumes(places, definition)
         failpoint("create.written")
         posix.rename(fresh, places.container(container_id))
+        failpoint("create.renamed")
     except BaseException:
         files.remove_tree(fresh)
+        files.remove_tree(places.container(container_id))
         names.release(places, definition.get("name", ""), container_id)
         if image:
             release_image(places, container_id)
@@ -59,7 +61,6 @@ def create(places: Places, request: dict[str, Any]) -> dict[str, Any]:
     finally:
         if lock >= 0:
             posix.close(lock)
-    failpoint("create.renamed")
     journal.emit(
         places,
         "container",
@@ -98,6 +99,10 @@ def _resolve(places: Places, request: dict[str, Any]) -> tuple[dict[str, Any], d
     if parent:
         definition["cgroup_parent"] = parent
     image = _resolve_root(places, definition)
+    if definition.get("mounts") or image.get("config", {}).get("volumes"):
+        from corral.engine.volumes import name_volumes
+
+        name_volumes(definition, image.get("config", {}))
     return definition, image
 
 

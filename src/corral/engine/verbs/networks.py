@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from corral.engine import journal, leases, ledger, names, networks, status
-from corral.engine.filters import matches_words
-from corral.errors import CorralError, FailedPrecondition, NotFound
+from corral.engine.rowfilters import is_wanted
+from corral.errors import FailedPrecondition, NotFound
 
 if TYPE_CHECKING:
     from corral.engine.places import Places
@@ -34,7 +33,7 @@ def network_create(places: Places, request: dict[str, Any]) -> dict[str, Any]:
 def network_ls(places: Places, *, filters: list[str] | None = None) -> list[dict[str, Any]]:
     """One row per network, by name. Filters: ``name``, ``driver``, ``label``. Raises: InvalidArgument."""
     rows = [networks.describe(places, network) for network in networks.list_networks(places)]
-    return [row for row in rows if matches_words(row, filters or [], ("name", "driver"))]
+    return [row for row in rows if is_wanted(row, filters or [], ("name", "driver"))]
 
 
 def network_inspect(places: Places, name: str) -> dict[str, Any]:
@@ -78,13 +77,13 @@ def network_connect(
     with leases.acquire(places, container_id, "start", deadline_s=_LEASE_S, wait_s=30.0):
         facts = status.look(places, container_id)
         check_can_join(facts.definition)
-        rows = facts.definition["network"].get("attachments") or [{"name": networks.DEFAULT}]
+        rows = _attachments(facts.definition)
         if any((row.get("name") or networks.DEFAULT) == found.name for row in rows):
             raise FailedPrecondition(f"connect container {facts.definition['name']!r}: it is on network {found.name!r}")
         if facts.is_live:
-            join(places, facts.definition, item)
+            join(places, facts.definition, item, facts.pid)
         definition = ledger.read_definition(places, container_id)
-        definition["network"] = {**definition["network"], "attachments": [*rows, item]}
+        definition["network"] = {**definition["network"], "mode": "bridge", "attachments": [*rows, item]}
         ledger.write_definition(places, container_id, definition)
     _tell(places, "connect", found.name, container_id)
     return {"network": found.name, "container": container_id}
@@ -97,9 +96,9 @@ def network_disconnect(places: Places, network: str, container: str) -> dict[str
     container_id = names.find_id(places, container)
     with leases.acquire(places, container_id, "start", deadline_s=_LEASE_S, wait_s=30.0):
         facts = status.look(places, container_id)
-        rows = facts.definition["network"].get("attachments") or [{"name": networks.DEFAULT}]
+        rows = _attachments(facts.definition)
         kept = [row for row in rows if (row.get("name") or networks.DEFAULT) != network]
-        if facts.definition["network"].get("mode") != "bridge" or len(kept) == len(rows):
+        if len(kept) == len(rows):
             raise NotFound(f"disconnect container {facts.definition['name']!r}: it is not on network {network!r}")
         if facts.is_live:
             leave(places, facts.definition, network)
@@ -111,6 +110,13 @@ def network_disconnect(places: Places, network: str, container: str) -> dict[str
         ledger.write_definition(places, container_id, definition)
     _tell(places, "disconnect", network, container_id)
     return {"network": network, "container": container_id}
+
+
+def _attachments(definition: dict[str, Any]) -> list[dict[str, Any]]:
+    if definition["network"].get("mode") != "bridge":
+        return []
+    rows: list[dict[str, Any]] = definition["network"].get("attachments") or [{"name": networks.DEFAULT}]
+    return rows
 
 
 def _tell(places: Places, action: str, network: str, container_id: str) -> None:
