@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -288,3 +289,25 @@ def test_images_go_in_and_out(cli: Cli, tmp_path: Path) -> None:
     assert cli("images", "-q").stdout == ""
     assert cli("load", "-i", f"{tmp_path}/all.tar").stdout == "loaded localhost/tiny:2\n"
     assert cli("inspect", "--format", "{{.Config.Cmd}}", "tiny:2").stdout == "[/bin/echo from the image]\n"
+
+
+def test_wait_for_health_and_follow_logs(cli: Cli) -> None:
+    """wait --condition healthy; one that cannot come is told at once; logs -f ends with the container."""
+    cli("run", "-d", "--name", "h", "--health-cmd", "true", "--health-interval", "200ms", "host", "sleep", "300")
+    cli("wait", "--condition", "healthy", "--timeout", "60s", "h")
+    assert "(healthy)" in cli("ps", "--format", "{{.Status}}").stdout
+    assert "it is running" in cli("wait", "--timeout", "100ms", "h", code=125).stderr
+    cli("run", "-d", "--name", "talks", "host", "sh", "-c", "for n in 1 2 3; do echo $n; sleep 0.2; done")
+    assert cli("logs", "-f", "talks").stdout == "1\n2\n3\n"
+    assert cli("logs", "--tail", "1", "talks").stdout == "3\n"
+    assert "it has no health check" in cli("wait", "--condition", "healthy", "talks", code=125).stderr
+
+
+def test_cp_reads_and_writes_tars(cli: Cli, tmp_path: Path) -> None:
+    """`-` on either side."""
+    cli("run", "-d", "--name", "t", "host", "sh", "-c", "echo inside > /root/made; sleep 300")
+    shell = " ".join(cli.words())
+    script = f"{shell} cp t:/root/made - | tar x -C {tmp_path} && tar c -C {tmp_path} made | {shell} cp - t:/var"
+    eventually(lambda: subprocess.run(["sh", "-c", script], capture_output=True).returncode == 0)
+    assert (tmp_path / "made").read_text() == "inside\n"
+    assert cli("exec", "t", "cat", "/var/made").stdout == "inside\n"

@@ -6,7 +6,7 @@ import time
 
 from corral.engine import exits, names, status
 from corral.engine.settle import settle
-from corral.errors import NotFound, Timeout
+from corral.errors import FailedPrecondition, InvalidArgument, NotFound, Timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,16 +17,24 @@ if TYPE_CHECKING:
 __all__ = ["wait"]
 
 _ENDED = frozenset({"exited", "stopped", "not-running"})
+_HEALTH = frozenset({"healthy", "unhealthy"})
+_CONDITIONS = _ENDED | _HEALTH | status.LIVE | {status.CONFIGURED, status.REMOVING, status.DEAD, "removed", "next-exit"}
 
 
 def wait(
     places: Places, reference: str, *, condition: str = "exited", timeout_s: float | None = None
 ) -> dict[str, Any]:
-    """Block until the container is ``exited`` (one that does not run is), or its status is ``condition``.
+    """Block until the container is ``exited`` (one that does not run is), or its status or health is ``condition``.
 
     ``removed`` waits until there is no such container, ``next-exit`` for an end to come. Returns ``id`` and ``exit``
-    (``code`` None: nobody knows). Raises: NotFound; Timeout.
+    (``code`` None: nobody knows). Raises: NotFound; Timeout; InvalidArgument for a state that there is not;
+    FailedPrecondition for a health that cannot come.
     """
+    if condition not in _CONDITIONS:
+        raise InvalidArgument(
+            f"wait for container {reference!r} to be {condition!r}: there is no such state",
+            hint=f"one of {', '.join(sorted(_CONDITIONS))}",
+        )
     container_id = names.find_id(places, reference)
     until = None if timeout_s is None else time.monotonic() + timeout_s
     if condition in _ENDED:
@@ -40,8 +48,10 @@ def wait(
             if condition == "removed":
                 return {"id": container_id, "exit": {}}
             raise
-        if facts.status == condition:
+        if condition in (facts.status, facts.state.get("health", {}).get("status")):
             return {"id": container_id, "exit": facts.exit()}
+        if condition in _HEALTH:
+            _check_health(facts, condition)
         if condition == "next-exit" and (facts.is_live or facts.run > run):
             return {"id": container_id, "exit": _wait_end(places, container_id, until)}
         left = None if until is None else until - time.monotonic()
@@ -49,6 +59,17 @@ def wait(
             raise Timeout(f"wait for container {reference!r} to be {condition}: it is {facts.status}")
         time.sleep(pause if left is None else min(pause, left))
         pause = min(pause * 1.5, 0.1)
+
+
+def _check_health(facts: status.Facts, condition: str) -> None:
+    """Raise FailedPrecondition if no check will ever say so."""
+    name = facts.definition.get("name", "")
+    if facts.definition.get("health", {}).get("command", ["NONE"])[:1] == ["NONE"]:
+        raise FailedPrecondition(
+            f"wait for container {name!r} to be {condition}: it has no health check", hint="corral run --health-cmd ..."
+        )
+    if facts.status == status.EXITED:
+        raise FailedPrecondition(f"wait for container {name!r} to be {condition}: it is exited")
 
 
 def _wait_end(places: Places, container_id: str, until: float | None) -> dict[str, Any]:
