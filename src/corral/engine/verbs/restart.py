@@ -26,7 +26,8 @@ def restart(places: Places, reference: str, *, timeout_s: float | None = None, s
     """
     container_id = names.find_id(places, reference)
     number = parse_signal(signal) if signal else 0
-    with leases.acquire(places, container_id, "restart", deadline_s=LEASE_S, wait_s=60.0):
+    asked = {"timeout_s": timeout_s, "signal": signal}
+    with leases.acquire(places, container_id, "restart", deadline_s=LEASE_S, wait_s=60.0, arguments=asked):
         failpoint("restart.begin")
         stop_container(places, container_id, grace_s=timeout_s, signal=number)
         failpoint("restart.stopped")
@@ -41,5 +42,6 @@ def finish_restart(places: Places, container_id: str) -> bool:
     entry = ledger.read(places, container_id).get("leases", {}).get("restart")
     if entry is None or leases.is_owned(entry):
         return False
-    restart(places, container_id)
+    asked = entry.get("arguments", {})
+    restart(places, container_id, timeout_s=asked.get("timeout_s"), signal=asked.get("signal", ""))
     return True
