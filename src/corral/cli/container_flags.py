@@ -53,7 +53,6 @@ _FILES = (
     switch("read-only", "mount the root filesystem read-only"),
     switch("read-only-tmpfs", "with --read-only, mount writable /run, /tmp and /var/tmp (default true)"),
     value("shm-size", "SIZE", "the size of /dev/shm (default 64m)"),
-    value("storage-opt", "size=SIZE", "a bound on what is written to the root filesystem, where the host has quotas"),
     switch("rootfs", "IMAGE is a directory: the root filesystem itself, or with :O the base of an overlay"),
 )
 _NETWORK = (

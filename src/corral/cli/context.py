@@ -11,16 +11,19 @@ if TYPE_CHECKING:
     from typing import Any
 
     from corral.engine.places import Places
+    from corral.engine.remote import Remote
 
 
 class Context:
     """One run of the program. ``places`` is found, and its directories made, when it is first asked for."""
 
-    __slots__ = ("_places", "given")
+    __slots__ = ("_places", "_remote", "given")
 
     def __init__(self, given: Mapping[str, str | bool | list[str]]) -> None:
         self.given = given
         self._places: Places | None = None
+        # None: not looked for yet; False: there is no service, or it is not wanted.
+        self._remote: Remote | bool | None = None
 
     @property
     def places(self) -> Places:
@@ -49,7 +52,15 @@ class Context:
         return posix.getcwd()
 
     def verb(self, name: str, *args: Any, **options: Any) -> Any:  # noqa: ANN401 -- each verb has its own
-        """Call a verb of the engine on this store."""
+        """Call a verb of the engine on this store: through its service where one answers."""
+        from corral.engine import remote
+
+        if name in remote.VERBS and not callable(options.get("attach")):
+            if self._remote is None:
+                wanted = not self.given.get("no-service")
+                self._remote = (remote.Remote.connect_or_none(self.places, posix.geteuid()) if wanted else None) or False
+            if isinstance(self._remote, remote.Remote):
+                return self._remote.call(name, args, options)
         from corral.engine.verbs import find
 
         return find(name)(self.places, *args, **options)

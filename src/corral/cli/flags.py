@@ -65,6 +65,7 @@ HELP = switch("help", "this text", "h")
 GLOBAL = (
     value("store", "DIR", "where containers and images are kept ($CORRAL_STORE)", complete="dir"),
     value("run-dir", "DIR", "where what runs keeps its sockets ($CORRAL_RUN_DIR)", complete="dir"),
+    switch("no-service", "do the work here, also if a service of this store answers"),
     switch("debug", "show where in Corral an error came from"),
     switch("version", "print the version", "v"),
     HELP,

@@ -90,6 +90,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("system prune", "system", "remove all that nothing uses"),
             ("system start", "system", "start what a restart policy wants running, after a reboot"),
             ("gc", "gc", "finish what a crash left unfinished"),
+            ("serve", "serve", "serve this store over a socket, and look after it"),
             ("doctor", "doctor", "check this host: what works, what does not, and why"),
             ("completion", "completion", "print the completion script for a shell"),
             ("version", "version", "print the version"),

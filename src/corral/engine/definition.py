@@ -189,8 +189,6 @@ if TYPE_CHECKING:
         domainname: NotRequired[str]
         sysctls: NotRequired[dict[str, str]]
         shm_bytes: NotRequired[int]
-        storage_bytes: NotRequired[int]
-        """Quota of the writable layer, where the filesystem has them."""
         no_hosts: NotRequired[bool]
         """/etc/hosts is the image's own."""
         cgroup_parent: NotRequired[str]
@@ -270,6 +268,8 @@ if TYPE_CHECKING:
         """Files of the engine's own that are bind-mounted: path inside -> path outside (/etc/hosts ...)."""
         volumes: NotRequired[dict[str, str]]
         """Name -> directory."""
+        volume_devices: NotRequired[dict[str, dict[str, str]]]
+        """Name -> ``type``, ``device``, ``o`` of a volume that is mounted from elsewhere."""
         images: NotRequired[dict[str, str]]
         """Image id of an image mount -> directory that holds its merged tree."""
         namespaces: NotRequired[dict[str, str]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posix
 
-from corral.engine.option_values import is_digits, parse_bool, parse_size, refuse, text, texts
+from corral.engine.option_values import is_digits, parse_bool, parse_size, refuse, texts
 from corral.errors import NotFound
 from corral.linux import paths
 
@@ -223,14 +223,3 @@ def _range(value: str, text: str) -> tuple[int, int]:
     if last < first:
         raise refuse("publish", value, f"the range {text!r} runs backwards", _PORT_HINT)
     return first, last
-
-
-def storage_size(options: Mapping[str, object]) -> int | None:
-    """Bytes of ``--storage-opt size=``, None without it."""
-    value = text(options, "storage-opt")
-    if not value:
-        return None
-    name, _, size = value.partition("=")
-    if name != "size":
-        raise refuse("storage-opt", value, f"unknown option {name!r}", "as in --storage-opt size=2g")
-    return parse_size("storage-opt", size)

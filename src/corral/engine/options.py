@@ -12,7 +12,7 @@ from __future__ import annotations
 import posix
 
 from corral.engine.definition import SCHEMA
-from corral.engine.option_mounts import is_name, parse_mounts, parse_ports, storage_size
+from corral.engine.option_mounts import is_name, parse_mounts, parse_ports
 from corral.engine.option_process import parse_health, parse_log, parse_process, parse_restart, parse_security
 from corral.engine.option_values import (
     parse_choice,
@@ -143,7 +143,6 @@ def _rest(options: Mapping[str, object], cwd: str) -> dict[str, object]:
         found["pid_file"] = paths.normpath(paths.join(cwd, text(options, "pid-file")))
     if text(options, "shm-size"):
         found["shm_bytes"] = parse_size("shm-size", text(options, "shm-size"))
-    found["storage_bytes"] = storage_size(options)
     return found
 
 

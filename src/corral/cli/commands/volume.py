@@ -22,7 +22,7 @@ COMMANDS = (
         "[NAME]",
         (
             many("label", "NAME=VALUE", "a label", "l"),
-            many("opt", "NAME=VALUE", "an option: size=SIZE, where the host has quotas", "o"),
+            many("opt", "NAME=VALUE", "type, device or o, as of mount(8): what the volume is mounted from", "o"),
             switch("ignore", "one that exists is no error"),
         ),
         most=1,
