@@ -8,7 +8,7 @@ from __future__ import annotations
 from corral.cli.flags import BOOL, GLOBAL
 from corral.cli.index import GROUPS
 from corral.cli.main import commands_of, load
-from corral.cli.usage import summary_of, synopsis
+from corral.cli.usage import flag_text, summary_of, synopsis
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,7 +90,8 @@ def _flags(flags: Iterable[Flag]) -> Iterator[str]:
         yield ".TP"
         yield f".B {short}\\-\\-{_text(flag.name)}{meta}"
         more = " May be given more than once." if flag.kind == "many" else ""
-        yield _text(f"{flag.help[:1].upper()}{flag.help[1:]}.{more}")
+        text = flag_text(flag)
+        yield _text(f"{text[:1].upper()}{text[1:]}.{more}")
 
 
 def _text(text: str) -> str:

@@ -65,13 +65,21 @@ def flag_lines(flags: Iterable[Flag]) -> list[str]:
     for flag in sorted(flags, key=lambda item: item.name):
         short = f"-{flag.short}, " if flag.short else "    "
         left = f"  {short}--{flag.name}" + ("" if flag.kind == BOOL else f" {flag.meta}")
-        text = wrap(flag.help, _WIDTH - _COLUMN)
+        text = wrap(flag_text(flag), _WIDTH - _COLUMN)
         if len(left) >= _COLUMN:
             lines.append(left)
             left = ""
         lines.append(f"{left:<{_COLUMN}}{text[0]}")
         lines += [" " * _COLUMN + line for line in text[1:]]
     return lines
+
+
+def flag_text(flag: Flag) -> str:
+    """What a flag is for, with the words that it takes, where its text does not name them itself."""
+    words = [word for word in flag.complete.split("|") if not word.endswith(":")] if "|" in flag.complete else []
+    if not words or words[0] in flag.help:
+        return flag.help
+    return f"{flag.help}: {', '.join(words)}"
 
 
 def wrap(text: str, width: int) -> list[str]:

@@ -311,3 +311,28 @@ def test_cp_reads_and_writes_tars(cli: Cli, tmp_path: Path) -> None:
     eventually(lambda: subprocess.run(["sh", "-c", script], capture_output=True).returncode == 0)
     assert (tmp_path / "made").read_text() == "inside\n"
     assert cli("exec", "t", "cat", "/var/made").stdout == "inside\n"
+
+
+def test_volumes_keep_what_is_written(cli: Cli) -> None:
+    """A named volume outlives containers; a nameless one goes with its container."""
+    assert cli("volume", "create", "--label", "a=b", "kept").stdout == "kept\n"
+    cli("run", "--rm", "-v", "kept:/data", "host", "sh", "-c", "echo inside > /data/file")
+    assert cli("run", "--rm", "-v", "kept:/data:ro", "host", "cat", "/data/file").stdout == "inside\n"
+    cli("run", "--rm", "-v", "/nameless", "host", "touch", "/nameless/x")
+    assert cli("volume", "ls", "--format", "{{.Name}} {{.Labels}}").stdout == "kept a=b\n"
+    place = cli("volume", "inspect", "--format", "{{.Mountpoint}}", "kept").stdout.strip()
+    assert (Path(place) / "file").read_text() == "inside\n"
+    cli("create", "--name", "user", "-v", "kept:/data", "host", "true")
+    assert cli("volume", "rm", "kept", code=None).returncode != 0
+    cli("rm", "user")
+    assert cli("volume", "rm", "kept").stdout == "kept\n"
+    assert cli("volume", "rm", "-f", "kept").stdout == ""
+
+
+def test_networks_are_made_listed_and_removed(cli: Cli) -> None:
+    """network create, ls, inspect, rm."""
+    assert cli("network", "create", "--subnet", "10.213.7.0/24", "apart").stdout == "apart\n"
+    assert "apart" in cli("network", "ls", "-q").stdout.split()
+    assert cli("network", "inspect", "--format", "{{.Subnets}}", "apart").stdout == "10.213.7.0/24\n"
+    assert cli("network", "rm", "apart").stdout == "apart\n"
+    assert cli("network", "inspect", "apart", code=1).stdout == ""
