@@ -12,7 +12,15 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["from_os_error", "read_bytes_or_none", "read_object_or_none", "remove_tree", "replace", "write_object"]
+__all__ = [
+    "from_os_error",
+    "read_bytes_or_none",
+    "read_object_or_none",
+    "remove_tree",
+    "replace",
+    "tree_bytes",
+    "write_object",
+]
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -203,3 +211,21 @@ def _empty_in(parent: int, name: str, shown: str) -> list[str]:
     if not problems:
         posix.rmdir(name, dir_fd=parent)
     return problems
+
+
+def tree_bytes(path: str) -> int:
+    """How much the files below hold, each counted once. What cannot be read is left out."""
+    import os
+
+    seen: set[tuple[int, int]] = set()
+    total = 0
+    for folder, _, found in os.walk(path):
+        for name in (".", *found):
+            try:
+                info = os.lstat(f"{folder}/{name}")
+            except OSError:
+                continue
+            if (info.st_dev, info.st_ino) not in seen:
+                seen.add((info.st_dev, info.st_ino))
+                total += info.st_blocks * 512
+    return total

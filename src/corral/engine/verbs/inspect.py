@@ -45,7 +45,7 @@ def inspect(places: Places, reference: str, *, effective: bool = False, size: bo
     if effective:
         shown["effective"] = _effective(facts)
     if size:
-        shown["size_rw_bytes"] = tree_bytes(f"{places.container(container_id)}/upper")
+        shown["size_rw_bytes"] = files.tree_bytes(f"{places.container(container_id)}/upper")
     return shown
 
 
@@ -100,21 +100,3 @@ def _effective(facts: Facts) -> list[dict[str, Any]]:
         return []
     with group:
         return [limit.to_record() for limit in effective(group, compile_limits(resources, read_layout()).writes)]
-
-
-def tree_bytes(path: str) -> int:
-    """How much the files below hold, each counted once. What cannot be read is left out."""
-    import os
-
-    seen: set[tuple[int, int]] = set()
-    total = 0
-    for folder, _, found in os.walk(path):
-        for name in (".", *found):
-            try:
-                info = os.lstat(f"{folder}/{name}")
-            except OSError:
-                continue
-            if (info.st_dev, info.st_ino) not in seen:
-                seen.add((info.st_dev, info.st_ino))
-                total += info.st_blocks * 512
-    return total

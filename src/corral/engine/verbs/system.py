@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from corral.engine import names, status
+from corral.engine.files import tree_bytes
 from corral.engine.reconcile import reconcile
-from corral.engine.verbs.inspect import tree_bytes
 from corral.errors import CorralError
 from corral.linux import paths
 
