@@ -28,8 +28,8 @@ _MAX_LINKS = 40
 
 
 def look(root_fd: int, path: str, *, is_followed: bool = True) -> dict[str, Any] | None:
-    """What ``path`` is in the tree: ``kind`` (``directory``, ``file``, ``link``, ``other``), ``mode``, ``size``,
-    ``mtime_ns``, ``link`` (its text), and ``path``, where it is once links are followed. None: nothing is there.
+    """What ``path`` is in the tree: ``kind`` (``directory``, ``file``, ``link``, ``other``), ``mode``, ``uid``, ``gid``,
+    ``size``, ``mtime_ns``, ``link`` (its text), and ``path``, where it is once links are followed. None: nothing there.
 
     ``is_followed``: a link as the last component means what it points to.
     """
@@ -62,6 +62,8 @@ def _describe(status: os.stat_result, path: str, link: str) -> dict[str, Any]:
     return {
         "kind": kind,
         "mode": status.st_mode,
+        "uid": status.st_uid,
+        "gid": status.st_gid,
         "size": status.st_size,
         "mtime_ns": status.st_mtime_ns,
         "link": link,

@@ -60,6 +60,13 @@ def _chown(request: Request, fds: list[int]) -> Any:  # noqa: ANN401 -- JSON
     return None
 
 
+def _own(request: Request, fds: list[int]) -> Any:  # noqa: ANN401 -- JSON
+    """Give one directory (fds[0]) to ``uid`` and ``gid``, with ``mode``."""
+    os.fchown(fds[0], request["uid"], request["gid"])
+    os.fchmod(fds[0], request["mode"])
+    return None
+
+
 def _list_changes(request: Request, fds: list[int]) -> Any:  # noqa: ANN401 -- JSON
     """The changes of an upper directory (fds[0]) above layers (the others)."""
     from corral.image.changes import list_changes, places_in_the_way
@@ -119,6 +126,7 @@ FUNCTIONS: dict[str, Callable[[Request, list[int]], Any]] = {
     "unpack": _unpack,
     "remove": _remove,
     "chown": _chown,
+    "own": _own,
     "list_changes": _list_changes,
     "write_changes": _write_changes,
     "copy_in": _copy_in,

@@ -28,6 +28,7 @@ __all__ = [
     "collect_layers",
     "describe",
     "empty_inside",
+    "host_id_of",
     "id_maps",
     "image_layers",
     "layer_store",
@@ -191,20 +192,20 @@ def prepare_writable(
     new = f"{directory}/.new-upper"
     paths.make_directories(new, 0o700)
     if posix.geteuid() == 0:
-        posix.chown(new, _outside(status.st_uid, uid_map), _outside(status.st_gid, gid_map))
+        posix.chown(new, host_id_of(status.st_uid, uid_map), host_id_of(status.st_gid, gid_map))
     posix.chmod(new, status.st_mode & 0o7777)
     if not paths.isdir(upper):
         posix.rename(new, upper)
 
 
-def _outside(inside: int, extents: Sequence[Extent]) -> int:
+def host_id_of(inside: int, extents: Sequence[Extent]) -> int:
     """The id on this host of ``inside``; that of the namespace's root for one that it lacks."""
     if not extents:
         return inside
     for first, outside, size in extents:
         if first <= inside < first + size:
             return outside + inside - first
-    return _outside(0, extents) if inside else extents[0][1]
+    return host_id_of(0, extents) if inside else extents[0][1]
 
 
 def id_maps(definition: dict[str, Any], places: Places) -> tuple[list[Extent], list[Extent]]:

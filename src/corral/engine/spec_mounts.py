@@ -127,6 +127,10 @@ def _asked_mount(item: Asked, place: SpecPlace, copies_up: bool) -> Mount:
         if copies_up and "notmpcopyup" not in options and "tmpcopyup" not in rest:
             rest.append("tmpcopyup")
         return _tmpfs(target, access, rest)
+    if item["type"] == "volume" and item.get("source") in place.get("volume_devices", {}):
+        return _device(
+            target, place["volume_devices"][item["source"]], [word for word in rest if word != access], access
+        )
     source = _source(item, place)
     if not {"bind", "rbind"} & set(rest):
         rest.insert(0, "rbind")
@@ -142,6 +146,13 @@ def _asked_mount(item: Asked, place: SpecPlace, copies_up: bool) -> Mount:
 def _tmpfs(target: str, access: str, rest: list[str]) -> Mount:
     closed = [word for word in ("nosuid", "nodev", "noexec") if word.removeprefix("no") not in rest]
     return _mount(target, "tmpfs", "tmpfs", *dict.fromkeys((*rest, *closed)), access)
+
+
+def _device(target: str, volume: dict[str, str], rest: list[str], access: str) -> Mount:
+    """A volume that is a filesystem of its own."""
+    words = [word for word in volume.get("o", "").split(",") if word]
+    closed = [word for word in ("nosuid", "nodev") if word.removeprefix("no") not in words]
+    return _mount(target, volume["type"], volume["device"], *dict.fromkeys((*words, *rest, *closed)), access)
 
 
 def _source(item: Asked, place: SpecPlace) -> str:

@@ -25,7 +25,7 @@ _LEASE_S = 180.0
 
 
 def network_create(places: Places, request: dict[str, Any]) -> dict[str, Any]:
-    """Make a network; members as ``engine.networks.create_network``. Raises: AlreadyExists, InvalidArgument, NotFound."""
+    """Make a network; members as ``networks.create_network``. Raises: AlreadyExists, InvalidArgument, NotFound."""
     places.prepare()
     return networks.describe(places, networks.create_network(places, request))
 

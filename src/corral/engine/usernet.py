@@ -1,0 +1,264 @@
+"""A network without root: pasta or slirp4netns, a process beside the container that carries its packets.
+
+The helper lives in the engine's own cgroup, is known by pid and start time, and is ended with the run. It joins the
+container's user and network namespace by itself.
+
+Source: pasta(1); slirp4netns(1), "API SOCKET".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from corral.cgroup.layout import read_layout
+from corral.cgroup.location import CgroupfsLocation, place
+from corral.engine import ledger
+from corral.engine.hostfiles import hosts_text, resolv_text, write_in_place
+from corral.engine.parents import LEAF, default_parent
+from corral.engine.places import is_rootless
+from corral.errors import CorralError, InvalidArgument, NotFound, Timeout, Unavailable, Unsupported
+from corral.linux.procfs import is_same_process, read_stat
+from corral.oci.json import dumps, loads
+
+if TYPE_CHECKING:
+    from corral.engine.places import Places
+
+__all__ = ["attach_user", "end_helper"]
+
+START_S = 20.0
+_END_S = 5.0
+_PACKAGES = {"pasta": "passt", "slirp4netns": "slirp4netns"}
+# pasta answers for the host's resolvers here, wherever they listen.
+_PASTA_DNS = "169.254.1.1"
+_SLIRP_HOST, _SLIRP_DNS, _SLIRP_ADDRESS = "10.0.2.2", "10.0.2.3", "10.0.2.100/24"
+
+
+def attach_user(places: Places, definition: dict[str, Any], pid: int) -> None:
+    """Start the helper for the network namespace of ``pid`` and publish the ports that are on record.
+
+    Raises: NotFound with the package to install; Unavailable with the helper's own words; Timeout.
+    """
+    network = definition["network"]
+    kind: str = network["mode"]
+    if kind == "pasta" and not is_rootless():
+        raise Unsupported(
+            f"attach container {definition.get('name', '')!r}: pasta is for users other than root",
+            hint="use --network bridge, or slirp4netns",
+        )
+    program = shutil.which(kind, path=os.environ.get("PATH", "") + ":/usr/bin:/usr/local/bin")
+    if program is None:
+        raise NotFound(f"run {kind}: it is not installed", hint=f"install the package {_PACKAGES[kind]}")
+    made = ledger.read(places, definition["id"])["network"]
+    if kind == "pasta":
+        helper, entry = _start_pasta(places, definition, pid, program, made["ports"])
+    else:
+        helper, entry = _start_slirp(places, definition, pid, program)
+    _note(places, definition, helper, entry)
+    _move(places, helper["pid"])
+    if kind == "slirp4netns":
+        for port in made["ports"]:
+            _forward(_api_path(places, definition), port)
+    _write_files(places, definition, entry)
+
+
+def _note(places: Places, definition: dict[str, Any], helper: dict[str, Any], entry: dict[str, Any]) -> None:
+    with ledger.Update(places, definition["id"]) as state:
+        state["network"]["helper"] = helper
+        state["network"]["networks"] = [entry]
+
+
+def _start_pasta(
+    places: Places, definition: dict[str, Any], pid: int, program: str, ports: list[dict[str, Any]]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """pasta goes into the background when all is set up; what it says before counts."""
+    pid_file = f"{places.container_run(definition['id'])}/pasta.pid"
+    words = [program, "--config-net", "--quiet", "--pid", pid_file, "--dns-forward", _PASTA_DNS]
+    words += [*_port_words(ports), "-T", "none", "-U", "none", str(pid)]
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, timeout=START_S, cwd="/", check=False
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise Timeout(f"run pasta: it was not ready within {START_S:g} s") from exc
+    if done.returncode:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise Unavailable(f"run pasta: {said[-1] if said else f'it ended with code {done.returncode}'}")
+    with open(pid_file) as file:
+        helper_pid = int(file.read())
+    helper = {"program": "pasta", "pid": helper_pid, "start": read_stat(helper_pid).start_time_ticks}
+    return helper, {"name": "pasta", "interface": "", "addresses": [], "gateways": [], "dns": [_PASTA_DNS]}
+
+
+def _port_words(ports: list[dict[str, Any]]) -> list[str]:
+    words = []
+    for flag, protocol in (("-t", "tcp"), ("-u", "udp")):
+        found = [port for port in ports if port["protocol"] == protocol]
+        for port in found:
+            address = f"{port['host_ip']}/" if port.get("host_ip") else ""
+            words += [flag, f"{address}{port['host_port']}:{port['container_port']}"]
+        if not found:
+            words += [flag, "none"]
+    if any(port["protocol"] == "sctp" for port in ports):
+        raise Unsupported("publish a port of sctp: pasta and slirp4netns do not carry it", hint="use tcp or udp")
+    return words
+
+
+def _api_path(places: Places, definition: dict[str, Any]) -> str:
+    return f"{places.container_run(definition['id'])}/slirp.sock"
+
+
+def _start_slirp(
+    places: Places, definition: dict[str, Any], pid: int, program: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """slirp4netns tells by a descriptor when it is ready, and stays."""
+    ready, theirs = os.pipe2(os.O_CLOEXEC)
+    words = [program, "--configure", "--mtu=65520", f"--ready-fd={theirs}", "--disable-host-loopback"]
+    words += ["--api-socket", _api_path(places, definition), "--netns-type=path"]
+    if is_rootless() or definition.get("namespaces", {}).get("uid_map"):
+        words += [f"--userns-path=/proc/{pid}/ns/user"]
+    words += [f"/proc/{pid}/ns/net", "tap0"]
+    log = os.open(f"{places.container_run(definition['id'])}/slirp.log", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            pass_fds=(theirs,),
+            start_new_session=True,
+        )
+        os.close(theirs)
+        theirs = -1
+        helper = {"program": "slirp4netns", "pid": process.pid, "start": read_stat(process.pid).start_time_ticks}
+        _wait_ready(ready, process, log)
+    finally:
+        os.close(log)
+        os.close(ready)
+        if theirs >= 0:
+            os.close(theirs)
+    # It outlives this process; whoever ends it only needs its pid and start time.
+    process.returncode = 0
+    entry = {
+        "name": "slirp4netns",
+        "interface": "tap0",
+        "addresses": [_SLIRP_ADDRESS],
+        "gateways": [_SLIRP_HOST],
+        "dns": [_SLIRP_DNS],
+    }
+    return helper, entry
+
+
+def _wait_ready(ready: int, process: subprocess.Popen[bytes], log: int) -> None:
+    """The helper writes one byte when the interface is up, and closes the descriptor when it gives up."""
+    import select
+
+    poll = select.poll()
+    poll.register(ready, select.POLLIN)
+    if not poll.poll(START_S * 1000):
+        process.kill()
+        process.wait()
+        raise Timeout(f"run slirp4netns: it was not ready within {START_S:g} s")
+    # Our end of the writing side is closed by now, so that its death reads as the end.
+    if os.read(ready, 1):
+        return
+    process.kill()
+    process.wait()
+    said = os.pread(log, 4096, 0).decode("utf-8", "replace").strip().splitlines()
+    raise Unavailable(f"run slirp4netns: {said[-1] if said else f'it ended with code {process.returncode}'}")
+
+
+def _forward(path: str, port: dict[str, Any]) -> None:
+    """Publish one port through the helper's socket. Raises: AlreadyExists or Unavailable with its words."""
+    if port["protocol"] == "sctp":
+        raise Unsupported("publish a port of sctp: slirp4netns does not carry it", hint="use tcp or udp")
+    if ":" in port.get("host_ip", ""):
+        raise InvalidArgument(f"publish port [{port['host_ip']}]:{port['host_port']}: slirp4netns has no IPv6 ports")
+    asked = {
+        "execute": "add_hostfwd",
+        "arguments": {
+            "proto": port["protocol"],
+            "host_addr": port.get("host_ip") or "0.0.0.0",
+            "host_port": port["host_port"],
+            "guest_port": port["container_port"],
+        },
+    }
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(START_S)
+        link.connect(path)
+        link.sendall(dumps(asked).encode())
+        link.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: link.recv(4096), b""))
+    found = loads(answer, "slirp4netns")
+    if not isinstance(found, dict) or "error" in found:
+        said = found["error"].get("desc", "") if isinstance(found, dict) else ""
+        raise Unavailable(f"publish port {port['host_port']}/{port['protocol']}: slirp4netns: {said}")
+
+
+def _move(places: Places, pid: int) -> None:
+    """Into the leaf of the engine's own processes: the session in which somebody started it may end."""
+    try:
+        layout = read_layout()
+        placement = place(CgroupfsLocation(f"{default_parent(places)}/{LEAF}"), layout)
+    except (CorralError, OSError):
+        return
+    for directory in placement.directories:
+        if directory is None or not os.path.isdir(directory):
+            continue
+        try:
+            with open(f"{directory}/cgroup.procs", "w") as file:
+                file.write(str(pid))
+        except OSError:
+            continue  # a group that this user may not change: it stays where it began
+
+
+def _write_files(places: Places, definition: dict[str, Any], entry: dict[str, Any]) -> None:
+    directory = places.container(definition["id"])
+    network = definition["network"]
+    if not network.get("dns"):
+        write_in_place(f"{directory}/resolv.conf", resolv_text({**network, "dns": entry["dns"]}))
+    if not definition.get("no_hosts"):
+        addresses = [str(ipaddress.ip_interface(text).ip) for text in entry["addresses"]]
+        gateway = entry["gateways"][0] if entry["gateways"] else ""
+        write_in_place(f"{directory}/hosts", hosts_text(definition, addresses, gateway=gateway))
+
+
+def end_helper(helper: dict[str, Any]) -> None:
+    """End the helper if it still lives and is the one that was started. Raises: Timeout. Idempotent."""
+    pid, start = helper["pid"], helper["start"]
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if not is_same_process(pid, start):
+            return
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        if not _has_ended(pidfd, pid):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            if not _has_ended(pidfd, pid):
+                raise Timeout(f"end {helper['program']} (process {pid}): it does not end")
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(pidfd)
+
+
+def _has_ended(pidfd: int, pid: int) -> bool:
+    import select
+
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    if not poll.poll(_END_S * 1000):
+        return False
+    try:
+        os.waitpid(pid, os.WNOHANG)  # when it was this process that started it
+    except ChildProcessError:
+        return True
+    return True

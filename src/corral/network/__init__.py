@@ -1,0 +1,1 @@
+"""Networks: CNI's runtime side, subnets and ports of the host, and network namespaces that bear a name."""
