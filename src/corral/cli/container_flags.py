@@ -57,7 +57,10 @@ _FILES = (
 )
 _NETWORK = (
     many(
-        "network", "MODE|NAME[:OPTIONS]", "bridge, none, host, pasta, container:NAME, or a network", complete="network"
+        "network",
+        "MODE|NAME[:OPTIONS]",
+        "bridge, none, host, pasta, container:NAME, or a network",
+        complete="network-mode",
     ),
     many("publish", "[IP:][HOST:]INSIDE[/PROTOCOL]", "publish a port, as in 8080:80", "p"),
     switch("publish-all", "publish every port that the image exposes, on free ports", "P"),

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from corral.cli.commands.completion import SCRIPTS
 from corral.cli.flags import BOOL, MANY, VALUE, Command, parse
 from corral.cli.index import ALIASES, GROUPS, HIDDEN, find
 from corral.cli.main import commands_of, load
@@ -115,3 +116,17 @@ def test_man_page_is_read_by_man() -> None:
     for _, text in list(pages("1.2.3"))[:5]:
         done = subprocess.run(["groff", "-man", "-Tutf8", "-ww"], input=text, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_completion_scripts_are_read_by_their_shells() -> None:
+    """Each shell that is here parses its script; bash asks the program and shows what it answers."""
+    for shell, script in SCRIPTS.items():
+        if shutil.which(shell) is not None:
+            done = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True)
+            assert (done.returncode, done.stderr) == (0, ""), shell
+    asked = """
+corral() { [ "$*" = "_complete -- run --net" ] && printf -- '--network\\ta text\\n--network-alias\\tmore\\n'; }
+COMP_WORDS=(corral run --net); COMP_CWORD=2; _corral; echo "${COMPREPLY[@]}"
+"""
+    done = subprocess.run(["bash"], input=SCRIPTS["bash"] + asked, capture_output=True, text=True)
+    assert done.stdout == "--network --network-alias\n"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -348,3 +351,28 @@ def test_ping_needs_no_capability_in_a_network_of_ones_own() -> None:
     """The sysctl belongs to the network namespace: nothing is set where that is somebody else's."""
     assert spec()["linux"]["sysctl"] == {"net.ipv4.ping_group_range": "0 0"}
     assert "sysctl" not in spec(network={"mode": "host"})["linux"]
+
+
+GOLDEN = Path(__file__).parent / "spec_golden.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "at"),
+    [
+        ("smallest", {}, {}),
+        ("everything", FULL, {"volumes": {"v": "/vol/v"}, "init": "/usr/bin/corral-init"}),
+        ("privileged", {"security": {"privileged": True}}, {}),
+    ],
+)
+def test_compiled_configuration_is_the_golden_one(name: str, parts: Any, at: Any) -> None:
+    """A change of what containers get shows in this file; the filter is told by its own tests.
+
+    ``CORRAL_GOLDEN=write`` makes it anew.
+    """
+    config = spec({"env": ["B=image"], "workdir": "/image"}, at=place(**at), **parts)
+    config["linux"].pop("seccomp", None)
+    golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+    if os.environ.get("CORRAL_GOLDEN") == "write":
+        golden[name] = config
+        GOLDEN.write_text(json.dumps(golden, indent=1, sort_keys=True) + "\n")
+    assert json.loads(json.dumps(config)) == golden[name]

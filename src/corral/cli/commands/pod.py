@@ -25,7 +25,7 @@ COMMANDS = (
             value("share", "LIST", "the namespaces that its containers share (default net,ipc,uts)"),
             many("label", "NAME=VALUE", "a label", "l"),
             many("publish", "[IP:][HOST:]INSIDE[/PROTOCOL]", "publish a port of the pod", "p"),
-            many("network", "MODE|NAME", "the network of the pod", complete="network"),
+            many("network", "MODE|NAME", "the network of the pod", complete="network-mode"),
             value("hostname", "NAME", "the pod's host name"),
             value("cgroup-parent", "PATH", "the control group above the pod's"),
             many("dns", "ADDRESS", "a name server"),
