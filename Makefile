@@ -8,7 +8,7 @@ PY := .venv/bin/python
 PYTEST := $(PY) -m pytest
 RUNTIME ?= $(CURDIR)/build/bin/corral-runtime
 # The order counts: what is cheap and explains most comes first.
-TEST_FOLDERS := $(wildcard $(addprefix tests/,repo unit native docs userns root conformance behaviours cve attack callers fuzz sweep vm))
+TEST_FOLDERS := $(wildcard $(addprefix tests/,repo unit native docs userns root conformance behaviours cve attack peers callers fuzz sweep vm))
 LINT_PATHS := src tests native/build.py tools hatch_build.py
 TYPED_PATHS := src tests native/build.py tools hatch_build.py
 SOURCES := $(shell find src native hatch_build.py pyproject.toml README.md -type f \
@@ -16,7 +16,7 @@ SOURCES := $(shell find src native hatch_build.py pyproject.toml README.md -type
 
 # In CI nothing that the setup installs may be skipped for want of it.
 ifeq ($(CI),true)
-export CORRAL_MUST ?= root,userns,newuidmap,net-admin,runc,crun,podman,containerd,dockerd,buildah,busybox,cc,clang,musl-gcc,callers,vm
+export CORRAL_MUST ?= root,userns,newuidmap,net-admin,runc,crun,podman,containerd,dockerd,buildah,busybox,cc,clang,musl-gcc,callers,docker-registry,skopeo,umoci,htpasswd,openssl,vm
 endif
 
 .PHONY: help setup setup-run setup-test native install run lint check test test-root test-userns test-vm coverage behaviours conformance \
@@ -91,7 +91,7 @@ callers: setup-test native ## podman, containerd, dockerd and buildah driving RU
 	@$(PYTEST) tests/callers --runtime "$(RUNTIME)"
 
 sweep: setup-test native ## SIGKILL at every step of every operation (make test runs a subset)
-	@CORRAL_SWEEP=all $(PYTEST) tests/sweep
+	@CORRAL_SWEEP=all $(PYTEST) tests/sweep tests/unit/image/test_concurrency.py
 
 bench: setup-test install ## what containers cost beside runc, crun and the kernel (PEERS=1: newer ones too)
 	@$(PY) tools/bench.py

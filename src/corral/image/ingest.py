@@ -120,9 +120,10 @@ class Partial:
     def _publish(self, digest: str) -> None:
         target = self._blobs.path(digest)
         with _storage("store", target):
-            os.fchmod(self._fd, 0o444)
             os.fsync(self._fd)
             os.rename(self._path, target)
+            # Not before: after a kill in between, its owner must be able to go on with the growing file.
+            os.fchmod(self._fd, 0o444)
             sync_directory(os.path.dirname(target))
 
     def close(self) -> None:
@@ -218,9 +219,9 @@ def ingest(blobs: BlobStore, source: Readable, act: str, *, work: Work, limit_by
         work.keep([digest])
         if not blobs.has(digest):
             with _storage("store", target):
-                os.fchmod(fd, 0o444)
                 os.fsync(fd)
                 os.rename(temporary, target)
+                os.fchmod(fd, 0o444)
                 sync_directory(os.path.dirname(target))
         return digest, size
     finally:
@@ -252,7 +253,7 @@ def _names(folder: str) -> list[str]:
 
 def _remove_if_free(path: str) -> int:
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return 0
     try:

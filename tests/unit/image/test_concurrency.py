@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from corral.image.pull import Access
 from corral.image.store import ImageStore
 from unit.image.fake_registry import Answer, FakeRegistry, MadeImage, digest_of, layer_tar, make_image
@@ -35,6 +37,7 @@ def assert_whole(store: ImageStore, name: str, made: MadeImage) -> None:
     assert [*os.listdir(f"{store.path}/ingest"), *os.listdir(f"{store.path}/work")] == []
 
 
+@pytest.mark.timeout(900)
 def test_pull_goes_on_after_a_kill_at_any_step(
     registry: FakeRegistry, access: Access, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
@@ -92,6 +95,7 @@ def test_second_process_takes_over_from_one_that_was_killed(
     assert [item.headers.get("Range", "") for item in registry.requests("GET", path)] == ["", f"bytes={1 << 20}-"]
 
 
+@pytest.mark.timeout(400)
 def test_nothing_in_use_is_lost_among_many_processes(store: ImageStore, registry: FakeRegistry) -> None:
     """Processes that pull, lease, tag, remove, prune and sweep at once: an image under a lease is always whole."""
     for number in range(4):

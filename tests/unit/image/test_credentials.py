@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -150,17 +149,6 @@ def test_login_is_remembered_for_the_owner_only(authfile: Path) -> None:
     assert json.loads(authfile.read_text()) == {"auths": {"other.x": entry("o")}, "x": 1}
     with pytest.raises(NotFound, match="not logged in"):
         remove_credentials("h.x")
-
-
-def test_what_login_writes_skopeo_reads(authfile: Path) -> None:
-    """The file is the one that Podman, Buildah and Skopeo use."""
-    store_credentials("h.x:5000", Credentials("me", SECRET))
-    command = ["skopeo", "login", "--get-login", "--authfile", str(authfile), "h.x:5000"]
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    except FileNotFoundError:
-        pytest.skip("skopeo is not on PATH")
-    assert (result.stdout, result.returncode) == ("me\n", 0)
 
 
 def test_login_tries_the_credentials_first(authfile: Path, registry: FakeRegistry) -> None:
