@@ -284,3 +284,10 @@ def test_image_with_a_wrong_layer_starts_nothing(engine: Engine, image: str) -> 
     with pytest.raises(CorralError, match="'\\.\\.' in it"):
         run(engine, "hostile", "true")
     assert not Path(engine.places.layers, "evil").exists()
+
+
+def test_host_container_does_not_see_the_store(engine: Engine) -> None:
+    """It lies in the layer, with the files of all other containers."""
+    container_id = engine.run("ls", "-A", engine.places.store)
+    assert engine.wait(container_id)["code"] == 0
+    assert engine.output(container_id) == []

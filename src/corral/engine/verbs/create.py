@@ -92,6 +92,10 @@ def _resolve(places: Places, request: dict[str, Any]) -> tuple[dict[str, Any], d
         raise AlreadyExists(f"create container {definition['id'][:12]}: there is one with this id")
     definition["created_ns"] = time.time_ns()
     definition.setdefault("network", {"mode": "none" if is_rootless() else "bridge"})
+    if definition["network"].get("attachments"):
+        from corral.engine.networks import resolve_attachments
+
+        definition["network"] = resolve_attachments(places, definition["network"])
     _resolve_shared(places, definition)
     resolve_maps(places, definition)
     # Resolved now: whoever starts it later, by a policy, has another environment.
@@ -153,7 +157,12 @@ def _resolve_root(places: Places, definition: dict[str, Any]) -> dict[str, Any]:
         path = root.get("path", "")
         if not path.startswith("/") or not paths.isdir(path):
             raise NotFound(f"use the root filesystem {path!r}: no such directory", hint="--rootfs takes a directory")
-    elif root.get("kind") != "host":
+    elif root.get("kind") == "host":
+        # They lie inside the layer: other containers' files are none of its business.
+        security = dict(definition.get("security", {}))
+        security["mask"] = [*security.get("mask", []), places.store, places.run]
+        definition["security"] = security
+    else:
         raise InvalidArgument(f"create container: a root of kind {root.get('kind')!r} does not exist")
     return {}
 
