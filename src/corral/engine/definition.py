@@ -58,6 +58,8 @@ if TYPE_CHECKING:
         mode: Literal["bridge", "host", "none", "container", "pod", "pasta", "slirp4netns"]
         container: NotRequired[str]
         """``container``: the id whose network namespace is shared."""
+        options: NotRequired[list[str]]
+        """``slirp4netns``: ``key=value``; ``pasta``: its own flags."""
         attachments: NotRequired[list[NetworkAttachment]]
         ports: NotRequired[list[Port]]
         publish_all: NotRequired[bool]

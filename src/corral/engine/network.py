@@ -216,10 +216,12 @@ def detach(places: Places, definition: dict[str, Any], state: dict[str, Any]) ->
     made = state["network"]
     container_id = definition["id"]
     problems: list[CorralError] = []
-    if made.get("helper"):
-        from corral.engine.usernet import end_helper
+    if definition["network"]["mode"] in _USER_MODES:
+        from corral.engine.usernet import end_helper, find_stray
 
-        end_helper(made["helper"])
+        helper = made.get("helper") or find_stray(places, container_id)
+        if helper is not None:
+            end_helper(helper)
     for row in reversed(made.get("attachments", [])):
         found = _delete(container_id, row, made.get("netns", {}))
         if not found:

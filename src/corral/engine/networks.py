@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from corral.engine.places import Places
     from corral.network.conflist import NetworkList
 
-__all__ = ["DEFAULT", "create_network", "describe", "find_network", "list_networks", "remove_network", "users_of"]
+__all__ = [
+    "DEFAULT",
+    "create_network",
+    "describe",
+    "find_network",
+    "list_networks",
+    "remove_network",
+    "resolve_attachments",
+    "users_of",
+]
 
 DEFAULT = "corral"
 _RESERVED = ("bridge", "host", "none", "container", "pod", "pasta", "slirp4netns", "private", "ns")
@@ -163,6 +172,18 @@ def users_of(places: Places, name: str) -> list[dict[str, Any]]:
 def attachment_names(network: dict[str, Any]) -> list[str]:
     """The networks of a container whose mode is bridge."""
     return [item.get("name") or DEFAULT for item in network.get("attachments") or [{}]]
+
+
+def resolve_attachments(places: Places, network: dict[str, Any]) -> dict[str, Any]:
+    """The networks of a container by name, each of which is there. Raises: NotFound, InvalidArgument."""
+    rows = [{**item, "name": item.get("name") or DEFAULT} for item in network["attachments"]]
+    named = [item["name"] for item in rows]
+    for name in named:
+        if named.count(name) > 1:
+            raise InvalidArgument(f"attach to network {name!r}: named twice", hint="give each network once")
+        if name != DEFAULT:
+            find_network(places, name)
+    return {**network, "attachments": rows}
 
 
 def describe(places: Places, network: NetworkList, *, with_users: bool = False) -> dict[str, Any]:

@@ -200,6 +200,8 @@ def parse_network(options: Mapping[str, object], root: str, *, is_rootless: bool
             if len(given) > 1 and base != "bridge":
                 raise refuse("network", value, "excludes other networks", f"give --network {base} alone")
             found["mode"] = base  # type: ignore[typeddict-item]
+            if rest and base in ("pasta", "slirp4netns"):
+                found["options"] = [word for word in rest.split(",") if word]
             if rest and base == "bridge":
                 attachments.append(_attachment("", value, rest))
         else:

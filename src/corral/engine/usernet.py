@@ -29,14 +29,15 @@ from corral.oci.json import dumps, loads
 if TYPE_CHECKING:
     from corral.engine.places import Places
 
-__all__ = ["attach_user", "end_helper"]
+__all__ = ["attach_user", "end_helper", "find_stray"]
 
 START_S = 20.0
 _END_S = 5.0
 _PACKAGES = {"pasta": "passt", "slirp4netns": "slirp4netns"}
 # pasta answers for the host's resolvers here, wherever they listen.
 _PASTA_DNS = "169.254.1.1"
-_SLIRP_HOST, _SLIRP_DNS, _SLIRP_ADDRESS = "10.0.2.2", "10.0.2.3", "10.0.2.100/24"
+_SLIRP_CIDR = "10.0.2.0/24"
+_TRUE, _FALSE = ("true", "1", ""), ("false", "0")
 
 
 def attach_user(places: Places, definition: dict[str, Any], pid: int) -> None:
@@ -78,8 +79,12 @@ def _start_pasta(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """pasta goes into the background when all is set up; what it says before counts."""
     pid_file = f"{places.container_run(definition['id'])}/pasta.pid"
-    words = [program, "--config-net", "--quiet", "--pid", pid_file, "--dns-forward", _PASTA_DNS]
-    words += [*_port_words(ports), "-T", "none", "-U", "none", str(pid)]
+    given: list[str] = definition["network"].get("options", [])
+    words = [program, "--config-net", "--quiet", "--pid", pid_file]
+    # Without it the host's own loopback would be reached at the gateway's address.
+    words += [] if "--map-gw" in given else ["--no-map-gw"]
+    words += ["--dns-forward", _PASTA_DNS, *_port_words(ports), "-T", "none", "-U", "none"]
+    words += [*(word for word in given if word != "--map-gw"), str(pid)]
     try:
         done = subprocess.run(
             words, stdin=subprocess.DEVNULL, capture_output=True, timeout=START_S, cwd="/", check=False
@@ -88,7 +93,7 @@ def _start_pasta(
         raise Timeout(f"run pasta: it was not ready within {START_S:g} s") from exc
     if done.returncode:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise Unavailable(f"run pasta: {said[-1] if said else f'it ended with code {done.returncode}'}")
+        raise _refusal("pasta", said[-1] if said else f"it ended with code {done.returncode}")
     with open(pid_file) as file:
         helper_pid = int(file.read())
     helper = {"program": "pasta", "pid": helper_pid, "start": read_stat(helper_pid).start_time_ticks}
@@ -118,7 +123,8 @@ def _start_slirp(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """slirp4netns tells by a descriptor when it is ready, and stays."""
     ready, theirs = os.pipe2(os.O_CLOEXEC)
-    words = [program, "--configure", "--mtu=65520", f"--ready-fd={theirs}", "--disable-host-loopback"]
+    chosen, subnet, is_host_reached = _slirp_words(definition["network"].get("options", []))
+    words = [program, "--configure", *chosen, f"--ready-fd={theirs}"]
     words += ["--api-socket", _api_path(places, definition), "--netns-type=path"]
     if is_rootless() or definition.get("namespaces", {}).get("uid_map"):
         words += [f"--userns-path=/proc/{pid}/ns/user"]
@@ -148,11 +154,48 @@ def _start_slirp(
     entry = {
         "name": "slirp4netns",
         "interface": "tap0",
-        "addresses": [_SLIRP_ADDRESS],
-        "gateways": [_SLIRP_HOST],
-        "dns": [_SLIRP_DNS],
+        "addresses": [f"{subnet[100]}/{subnet.prefixlen}"],
+        "gateways": [str(subnet[2])],
+        "dns": [str(subnet[3])],
+        "host": str(subnet[2]) if is_host_reached else _host_address(),
     }
     return helper, entry
+
+
+def _slirp_words(options: list[str]) -> tuple[list[str], ipaddress.IPv4Network, bool]:
+    """Its flags, its range, and whether the host's loopback is reached. Raises: InvalidArgument.
+
+    Source: podman-run(1) "--network", slirp4netns[:OPTIONS].
+    """
+    values = {"mtu": "65520", "cidr": _SLIRP_CIDR, "allow_host_loopback": "false", "enable_ipv6": "false"}
+    for option in options:
+        key, _, value = option.partition("=")
+        if key not in values or (key in ("allow_host_loopback", "enable_ipv6") and value not in _TRUE + _FALSE):
+            raise InvalidArgument(
+                f"use the network slirp4netns:{option}: unknown", hint="allow_host_loopback, cidr, enable_ipv6, mtu"
+            )
+        values[key] = value
+    try:
+        subnet = ipaddress.IPv4Network(values["cidr"])
+    except ValueError as exc:
+        raise InvalidArgument(f"use the network slirp4netns:cidr={values['cidr']}: {exc}") from exc
+    if subnet.num_addresses < 128:
+        raise InvalidArgument(f"use the network slirp4netns:cidr={subnet}: it has to be of /25 or more addresses")
+    is_host_reached = values["allow_host_loopback"] in _TRUE
+    words = [f"--mtu={values['mtu']}", f"--cidr={subnet}"]
+    words += [] if is_host_reached else ["--disable-host-loopback"]
+    words += ["--enable-ipv6"] if values["enable_ipv6"] in _TRUE else []
+    return words, subnet, is_host_reached
+
+
+def _host_address() -> str:
+    """The address of this host on the way out, "" if there is none. Sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])
 
 
 def _wait_ready(ready: int, process: subprocess.Popen[bytes], log: int) -> None:
@@ -171,7 +214,15 @@ def _wait_ready(ready: int, process: subprocess.Popen[bytes], log: int) -> None:
     process.kill()
     process.wait()
     said = os.pread(log, 4096, 0).decode("utf-8", "replace").strip().splitlines()
-    raise Unavailable(f"run slirp4netns: {said[-1] if said else f'it ended with code {process.returncode}'}")
+    raise _refusal("slirp4netns", said[-1] if said else f"it ended with code {process.returncode}")
+
+
+def _refusal(kind: str, words: str) -> Unavailable:
+    """What the helper said, with the one thing that most often is in the way."""
+    hint = ""
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        hint = "this user cannot use /dev/net/tun: have root run modprobe tun and chmod 666 /dev/net/tun"
+    return Unavailable(f"run {kind}: {words}", hint=hint)
 
 
 def _forward(path: str, port: dict[str, Any]) -> None:
@@ -225,8 +276,21 @@ def _write_files(places: Places, definition: dict[str, Any], entry: dict[str, An
         write_in_place(f"{directory}/resolv.conf", resolv_text({**network, "dns": entry["dns"]}))
     if not definition.get("no_hosts"):
         addresses = [str(ipaddress.ip_interface(text).ip) for text in entry["addresses"]]
-        gateway = entry["gateways"][0] if entry["gateways"] else ""
-        write_in_place(f"{directory}/hosts", hosts_text(definition, addresses, gateway=gateway))
+        write_in_place(f"{directory}/hosts", hosts_text(definition, addresses, gateway=entry.get("host", "")))
+
+
+def find_stray(places: Places, container_id: str) -> dict[str, Any] | None:
+    """A helper that was started by somebody who was ended before it was on record: known by its command line."""
+    mark = f"{places.container_run(container_id)}/".encode()
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                words = file.read().split(b"\0")
+            if os.path.basename(words[0]).decode() in _PACKAGES and any(word.startswith(mark) for word in words):
+                return {"program": "stray", "pid": int(name), "start": read_stat(name).start_time_ticks}
+        except (OSError, ValueError):
+            continue
+    return None
 
 
 def end_helper(helper: dict[str, Any]) -> None:

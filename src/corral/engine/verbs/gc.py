@@ -15,7 +15,18 @@ def gc(places: Places) -> list[dict[str, str]]:
     """Reconcile; returns what was done: ``what``, ``id`` and, for what could not be done, ``why``. Idempotent."""
     report = reconcile(places)
     report += _image_store(places)
+    report += _volumes(places)
     return report
+
+
+def _volumes(places: Places) -> list[dict[str, str]]:
+    from corral.linux import paths
+
+    if not paths.isdir(places.volumes):
+        return []
+    from corral.engine.volumes import collect_volumes
+
+    return [{"what": "remove what was left of a volume", "id": name} for name in collect_volumes(places)]
 
 
 def _image_store(places: Places) -> list[dict[str, str]]:
