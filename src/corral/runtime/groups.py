@@ -233,7 +233,9 @@ def compile_groups(job: Job) -> None:
     for number, hierarchy, _ in groups.members:
         is_units = groups.scope is not None and is_systemds(hierarchy, is_user=groups.scope.is_user)
         flags = MAKE_ADOPT if is_units else MAKE_REFUSE_POPULATED
-        if job.host.is_rootless and not groups.is_explicit and number not in limited:
+        # A scope was asked for, and a user's manager makes it on none but its own hierarchy.
+        is_asked = groups.is_explicit and (is_units or groups.scope is None)
+        if job.host.is_rootless and not is_asked and number not in limited:
             flags |= MAKE_ABSENT_IS_FINE
         plan.front("CG_MAKE", number, flags, _to_enable(job, number, hierarchy), pointer="linux.cgroupsPath")
     for number, write in groups.writes:
