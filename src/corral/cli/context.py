@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 class Context:
     """One run of the program. ``places`` is found, and its directories made, when it is first asked for."""
 
-    __slots__ = ("_places", "_remote", "given")
+    __slots__ = ("_is_searched", "_places", "_remote", "given")
 
     def __init__(self, given: Mapping[str, str | bool | list[str]]) -> None:
         self.given = given
         self._places: Places | None = None
-        # None: not looked for yet; False: there is no service, or it is not wanted.
-        self._remote: Remote | bool | None = None
+        self._remote: Remote | None = None
+        self._is_searched = False
 
     @property
     def places(self) -> Places:
@@ -53,17 +53,22 @@ class Context:
 
     def verb(self, name: str, *args: Any, **options: Any) -> Any:  # noqa: ANN401 -- each verb has its own
         """Call a verb of the engine on this store: through its service where one answers."""
-        from corral.engine import remote
-
-        if name in remote.VERBS and not callable(options.get("attach")):
-            if self._remote is None:
-                wanted = not self.given.get("no-service")
-                self._remote = (remote.Remote.connect_or_none(self.places, posix.geteuid()) if wanted else None) or False
-            if isinstance(self._remote, remote.Remote):
-                return self._remote.call(name, args, options)
+        remote = self._find_remote()
+        if remote is not None and remote.offers(name, options):
+            return remote.call(name, args, options)
         from corral.engine.verbs import find
 
         return find(name)(self.places, *args, **options)
+
+    def _find_remote(self) -> Remote | None:
+        """The service of this store, asked for once. Most stores have none: then nothing is imported for it."""
+        if not self._is_searched:
+            self._is_searched = True
+            if not self.given.get("no-service") and posix.access(f"{self.places.run}/serve.sock", posix.W_OK):
+                from corral.engine.remote import Remote
+
+                self._remote = Remote.connect_or_none(self.places, posix.geteuid())
+        return self._remote
 
 
 def write(text: str) -> None:

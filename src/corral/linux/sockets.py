@@ -39,9 +39,9 @@ def from_fd(fd: int) -> Socket:
     return _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fd)
 
 
-def _bound(path: str, act: str) -> Socket:
+def _bound(path: str, act: str, kind: int = _socket.SOCK_SEQPACKET) -> Socket:
     """A socket bound or connected (``act``) to ``path``. A path too long for an address goes through its directory."""
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    sock = _socket.socket(_socket.AF_UNIX, kind | _socket.SOCK_CLOEXEC)
     directory = -1
     try:
         address = path
@@ -66,6 +66,11 @@ def _bound(path: str, act: str) -> Socket:
 def connect(path: str) -> Socket:
     """A SEQPACKET connection to the socket at ``path``. Raises: OSError with the path."""
     return _bound(path, "connect")
+
+
+def connect_stream(path: str) -> Socket:
+    """A SOCK_STREAM connection to the socket at ``path``. Raises: OSError with the path."""
+    return _bound(path, "connect", _socket.SOCK_STREAM)
 
 
 def listen(path: str, *, backlog: int = 64) -> Socket:

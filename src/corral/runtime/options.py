@@ -98,7 +98,7 @@ COMMAND_FLAGS: dict[str, dict[str, str]] = {
     "list": {"format": VALUE, "quiet": FLAG},
     "mounts": {},
     "pause": {},
-    "planner": {"socket": VALUE},
+    "planner": {"socket": VALUE, "stop-fd": VALUE},
     "ps": {"format": VALUE},
     "restore": {},
     "resume": {},

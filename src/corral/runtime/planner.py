@@ -111,7 +111,7 @@ def _accept(
             pass  # It is gone, or does not listen; either way it is not ours.
         sock.close()
         return
-    sessions[sock.fileno()] = (sock, Session(sock, pid))
+    sessions[sock.fileno()] = (sock, Session(sock, pid, is_shared=True))
     poll.register(sock.fileno(), select.EPOLLIN)
 
 

@@ -47,6 +47,7 @@ class Session:
     """Feed it the front's messages with ``receive``; it answers on the same socket. ``is_over`` ends it.
 
     ``front``: the pid whose capabilities and cgroups count; a cold planner has its parent's, so its own do.
+    ``is_shared``: others wait while this one is answered, so that what takes long is left to a child.
 
     A monitor asks for nothing: whoever has one started ``begin``s, receives until it is over, and then finds ``pid``,
     or a ``refusal``, and the ``warnings``.
@@ -56,6 +57,7 @@ class Session:
         "_around",
         "_fates",
         "_front",
+        "_is_shared",
         "_layers",
         "_line",
         "_plan",
@@ -69,9 +71,10 @@ class Session:
         "warnings",
     )
 
-    def __init__(self, socket: Socket, front: int | str = "self") -> None:
+    def __init__(self, socket: Socket, front: int | str = "self", *, is_shared: bool = False) -> None:
         self._socket = socket
         self._front = front
+        self._is_shared = is_shared
         self._prepared: Prepared | None = None
         self._plan: Plan | None = None
         self._readbacks: dict[int, str | None] = {}
@@ -263,7 +266,7 @@ class Session:
         scope = self._prepared.job.groups.scope if self._prepared is not None else None
         if scope is None:
             raise Internal("start a unit: the plan has none")
-        if self._front == "self":
+        if not self._is_shared:
             self._answer_scope(scope, pids)
             return
         # Others wait for a resident planner, and systemd may take its time: a child waits for it, and answers.

@@ -91,6 +91,7 @@ _FLAG_TEXTS: dict[str, str] = {
     "root": "directory of the state (default: /run/corral, or $XDG_RUNTIME_DIR/corral)",
     "rootless": "accepted: true, false or auto; Corral looks for itself",
     "socket": "path of the planner's socket (default: in the state root)",
+    "stop-fd": "end when this descriptor is readable or its other end is closed",
     "stats": "print statistics once and exit",
     "systemd-cgroup": "use systemd's cgroup driver",
     "tty": "give the process a terminal",

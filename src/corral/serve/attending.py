@@ -1,0 +1,113 @@
+"""A service's share in the life of containers: it attends their ends, and looks through the store now and then.
+
+With it no command has to be started when a container ends. Without it, or when it is killed at any point, the keeper
+has the command run: nothing here is needed for anything to become true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from corral.engine import names, status
+from corral.engine.keeper import Monitor
+from corral.engine.verbs import find
+from corral.errors import CorralError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from corral.engine.library import Engine
+
+__all__ = ["Attendant"]
+
+RECONCILE_S = 30.0
+_log = logging.getLogger("corral.serve")
+
+
+class Attendant:
+    """Attends every container of the engine's store: ``run`` it until it is cancelled. ``is_ready``: after one look."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._attended: dict[str, Monitor] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.is_ready = asyncio.Event()
+
+    async def run(self) -> None:
+        """Follow the journal, and reconcile at the start and every 30 s."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow())
+                group.create_task(self._reconcile())
+        finally:
+            # The keeper has the command run for whoever ends now.
+            for container_id in list(self._attended):
+                self._leave(container_id)
+
+    async def _reconcile(self) -> None:
+        verb = "system_start"
+        while True:
+            try:
+                for item in await self._engine.verb(verb):
+                    level = logging.WARNING if item.get("why") else logging.INFO
+                    _log.log(
+                        level, "%s %s%s", item["what"], item["id"][:12], f": {item['why']}" if "why" in item else ""
+                    )
+                for container_id in await self._engine.do(names.list_ids, self._engine.places):
+                    await self._attend(container_id)
+            except CorralError as exc:
+                _log.warning("look through the store: %s", exc)
+            self.is_ready.set()
+            verb = "gc"
+            await asyncio.sleep(RECONCILE_S)
+
+    async def _follow(self) -> None:
+        async for event in self._engine.events(filters=["type=container", "event=start"]):
+            if event.get("type") == "container":
+                await self._attend(event["id"])
+
+    async def _attend(self, container_id: str) -> None:
+        if container_id in self._attended:
+            return
+        try:
+            facts = await self._engine.do(status.look, self._engine.places, container_id)
+            if not facts.is_live:
+                return
+            monitor = Monitor.connect(self._engine.places.container_run(container_id))
+        except (CorralError, OSError):
+            return  # it has just ended, or is being removed; there is nothing to attend
+        self._attended[container_id] = monitor
+        try:
+            monitor.send_attend()
+        except OSError:
+            self._leave(container_id)
+            return
+        asyncio.get_running_loop().add_reader(monitor.fileno(), self._begin_end, container_id)
+
+    def _begin_end(self, container_id: str) -> None:
+        monitor = self._attended[container_id]
+        asyncio.get_running_loop().remove_reader(monitor.fileno())
+        task = asyncio.ensure_future(self._end(container_id, monitor))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _end(self, container_id: str, monitor: Monitor) -> None:
+        """It has ended, or its monitor has. Only what was done to the end is told the monitor as done."""
+        try:
+            record = await self._engine.do(monitor.receive_exit, 5.0)
+            if record is not None:
+                await self._engine.do(find("exited"), self._engine.places, container_id)
+                monitor.done()
+        except CorralError as exc:
+            _log.warning("follow up the end of %s: %s", container_id[:12], exc)
+        finally:
+            self._leave(container_id)
+        if record is None:
+            # Its monitor died, not it: there is another one.
+            await self._attend(container_id)
+
+    def _leave(self, container_id: str) -> None:
+        monitor = self._attended.pop(container_id, None)
+        if monitor is not None:
+            asyncio.get_running_loop().remove_reader(monitor.fileno())
+            monitor.close()
