@@ -10,7 +10,7 @@ import posix
 
 from corral.engine.files import read_object_or_none
 from corral.engine.places import is_rootless
-from corral.errors import InvalidArgument, NotFound
+from corral.errors import InvalidArgument, NotFound, Unsupported
 from corral.linux import paths
 from corral.runtime.rootfs import RootfsPlan
 
@@ -173,7 +173,31 @@ def describe(definition: dict[str, Any], layers: Sequence[str], places: Places) 
         prepare_writable(container, layers[0], uid_map, gid_map)
     else:
         prepare_writable(container, layers[0])
+    if definition.get("storage_bytes"):
+        _limit_size(container, definition["id"], definition["storage_bytes"])
     return RootfsPlan(tuple(layers), container, is_mapped=is_mapped, is_volatile=is_volatile)
+
+
+def _limit_size(container: str, container_id: str, limit_bytes: int) -> None:
+    """Bound what the writable directory holds. Idempotent. Raises: Unsupported where the file system cannot."""
+    from corral.linux.quota import set_project, set_project_limit
+
+    # Of the container's own; what else bears it is counted with it, so it is not a small number.
+    project = 1 << 30 | int(container_id[:7], 16)
+    try:
+        for name in ("upper", "work"):
+            fd = posix.open(f"{container}/{name}", posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC)
+            try:
+                set_project(fd, project)
+                set_project_limit(fd, project, limit_bytes)
+            finally:
+                posix.close(fd)
+    except OSError as exc:
+        raise Unsupported(
+            f"limit the size of container {container_id[:12]} in {container}: {(exc.strerror or '').lower()}",
+            hint="--storage-opt size= needs ext4 or xfs mounted with prjquota, and root",
+            errno=exc.errno or 0,
+        ) from exc
 
 
 def prepare_writable(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from corral.engine.rootfs import collect_layers, layer_store
-from corral.errors import CorralError, FailedPrecondition, NotFound
+from corral.errors import CorralError, FailedPrecondition, NotFound, Unsupported
 from corral.image.compose import Making, add_image
 from corral.image.store import ImageStore
 from native.driver import make_rootfs
@@ -291,3 +291,11 @@ def test_host_container_does_not_see_the_store(engine: Engine) -> None:
     container_id = engine.run("ls", "-A", engine.places.store)
     assert engine.wait(container_id)["code"] == 0
     assert engine.output(container_id) == []
+
+
+def test_size_limit_where_the_file_system_has_none_is_refused(engine: Engine) -> None:
+    """In words; a container without its limit is not started."""
+    container_id = engine.create("true", storage_bytes=1 << 20)
+    with pytest.raises(Unsupported, match="limit the size of container") as caught:
+        engine.call("start", container_id)
+    assert "prjquota" in caught.value.hint
