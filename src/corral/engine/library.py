@@ -69,7 +69,9 @@ class Engine:
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="corral")
         await self.do(self.places.prepare)
         if self._reconciles:
-            await self.gc()
+            from corral.engine.reconcile import reconcile
+
+            await self.do(reconcile, self.places)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -19,7 +19,7 @@ from native.driver import make_rootfs
 from root.engine.conftest import Engine
 from unit.image.tars import archive, entry, folder
 
-pytestmark = pytest.mark.requires("root", "cc", "busybox")
+pytestmark = pytest.mark.requires("root", "busybox")
 
 USERNS = {"namespaces": {"user": "private", "uid_map": [(0, 100000, 65536)], "gid_map": [(0, 100000, 65536)]}}
 

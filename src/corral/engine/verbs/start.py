@@ -22,7 +22,8 @@ def start(
 ) -> dict[str, Any]:
     """Start a container; one that runs is fine. Returns ``id``, ``run`` and ``pid``.
 
-    ``is_created_only``: its process is made and waits; another ``start`` lets it go. ``before_release`` gets the connected monitor when the process exists and waits: to attach descriptors, to attend.
+    ``is_created_only``: its process is made and waits; another ``start`` lets it go. ``before_release`` gets the
+    connected monitor when the process exists and waits: to attach descriptors, to attend.
     Raises: NotFound, FailedPrecondition, and what kept it from starting; it is then as before.
     """
     container_id = names.find_id(places, reference)
