@@ -220,9 +220,9 @@ static int make_stack(struct context *c, const struct stack *stack) {
         return make_plain(c, stack);
     int tree = make_by_fsopen(c, stack);
     close_mapped();
-    if (tree != -EINVAL && tree != -ENOSYS && tree != -EBADF)
+    if (tree != -EINVAL && tree != -ENOSYS && tree != -EBADF && tree != -EOPNOTSUPP)
         return tree;
-    /* Perhaps only a kernel that takes no layers one by one, or none by descriptor. */
+    /* Perhaps only a kernel that takes no layers one by one, or none by descriptor (EOPNOTSUPP on 6.1). */
     c->detail[0] = '\0';
     return make_in_private_namespace(c, stack);
 }

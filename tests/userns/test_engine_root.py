@@ -16,7 +16,7 @@ import pytest
 from native.driver import make_rootfs
 from probes import lacking
 
-pytestmark = pytest.mark.requires("root", "cc", "busybox")
+pytestmark = pytest.mark.requires("root", "busybox")
 
 PROGRAM = Path(__file__).resolve().parents[2] / "build" / "bin" / "corral"
 USER = 48713

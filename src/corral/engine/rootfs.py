@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from corral.engine.files import read_object_or_none
+from corral.engine.files import read_bytes_or_none, read_object_or_none, replace
 from corral.engine.places import is_rootless
 from corral.errors import InvalidArgument, NotFound, Unsupported
 from corral.linux import paths
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from corral.image.store import ImageStore
 
 __all__ = [
+    "can_map",
     "collect_layers",
     "describe",
     "empty_inside",
@@ -38,6 +39,9 @@ __all__ = [
 ]
 
 Extent = tuple[int, int, int]
+
+# Any ids of the host serve for trying whether ids can be mapped at all.
+BLOCK_FOR_TRIAL = 1 << 30
 
 
 def layer_store(places: Places) -> LayerStore:
@@ -144,9 +148,9 @@ def _unpack_inside(images: ImageStore) -> Callable[[Wanted, int], Applied]:
     return unpack
 
 
-def _empty_layer(places: Places) -> str:
+def _empty_layer(places: Places, suffix: str = "") -> str:
     """What is below a container whose image has no layers at all."""
-    path = f"{places.layers}/.empty"
+    path = f"{places.layers}/.empty{suffix}"
     paths.make_directories(path, 0o755)
     return path
 
@@ -171,11 +175,53 @@ def describe(definition: dict[str, Any], layers: Sequence[str], places: Places) 
         return RootfsPlan((skeleton,), container, is_volatile=is_volatile, parts=tuple(parts))
     if is_mapped:
         prepare_writable(container, layers[0], uid_map, gid_map)
+        if not can_map(places):
+            layers, is_mapped = _shifted(places, layers, uid_map, gid_map), False
     else:
         prepare_writable(container, layers[0])
     if definition.get("storage_bytes"):
         _limit_size(container, definition["id"], definition["storage_bytes"])
     return RootfsPlan(tuple(layers), container, is_mapped=is_mapped, is_volatile=is_volatile)
+
+
+def can_map(places: Places) -> bool:
+    """Whether this kernel, and the store's file system, can stack layers with mapped ids; tried once in each boot."""
+    from corral.linux.procfs import read_boot_id
+
+    memory = f"{places.run}/idmapped"
+    boot = read_boot_id()
+    known = read_bytes_or_none(memory) or b""
+    if known.startswith(boot.encode()):
+        return known.endswith(b"yes")
+    from corral.engine.within import call
+    from corral.errors import CorralError
+    from corral.runtime.within import Within
+
+    maps = [(0, BLOCK_FOR_TRIAL, 65536)]
+    trial = (_empty_layer(places), _empty_layer(places, "2"))
+    where = Within(maps, maps, rootfs=RootfsPlan(trial, is_mapped=True), path="/sys")
+    try:
+        call(where, "look", {"root": "/", "path": "/", "is_followed": True})
+        answer = "yes"
+    except CorralError:
+        answer = "no"
+    replace(memory, f"{boot} {answer}".encode())
+    return answer == "yes"
+
+
+def _shifted(places: Places, layers: Sequence[str], uid_map: Sequence[Extent], gid_map: Sequence[Extent]) -> list[str]:
+    """Copies of the layers whose files belong to the container's ids. Raises: Unsupported for the host's root."""
+    from corral.image.shifting import shifted_layer
+    from corral.image.tarwrite import Ids
+
+    for layer in layers:
+        if not layer.startswith(f"{places.layers}/"):
+            raise Unsupported(
+                f"map the ids of {layer}: this kernel cannot, and it is not an image's, so it is not copied",
+                hint="Linux 5.19 can; or use no user namespace, or an image",
+            )
+    ids = Ids(uid_map, gid_map)
+    return [shifted_layer(places.layers, layer, (uid_map, gid_map), ids) for layer in layers]
 
 
 def _limit_size(container: str, container_id: str, limit_bytes: int) -> None:

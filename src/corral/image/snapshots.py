@@ -299,11 +299,13 @@ class LayerStore:
         with _Lock(self.path, fcntl.LOCK_EX):
             kept = {chain_id.partition(":")[2] for chain_id in keep()}
             for name in _names(self.path):
-                if name.startswith(".") or name == "lock" or name in kept:
+                # Copies with other owners, and merged trees, live as long as the layer that they were made of.
+                chain = name.split("-")[1][:64] if name.startswith((".shifted-", ".merged-")) else name
+                if chain in kept or chain.startswith("."):
                     continue
-                record = self._record_or_none(f"sha256:{name}")
+                record = self._record_or_none(f"sha256:{name}") if chain == name else None
                 freed += record["size_bytes"] if record is not None else 0
-                posix.rename(f"{self.path}/{name}", f"{self.path}/.dead-{name}-{time.time_ns()}")
+                posix.rename(f"{self.path}/{name}", f"{self.path}/.dead-{name.lstrip('.')}-{time.time_ns()}")
         self._sweep()
         return freed
 
