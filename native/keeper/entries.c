@@ -123,10 +123,11 @@ int entry_start(struct keeper *k, struct entry *e, int planner) {
 /* ---- ends ------------------------------------------------------------------------------------------------------------------- */
 
 static void notify_engine(struct keeper *k, struct entry *e) {
-    if (e->notified || !e->command[0])
-        return;
+    if (!e->notified && e->command[0])
+        (void)job_add(k, "_exited", e->id, e->exec, e->command, 0);
     e->notified = true;
-    (void)job_add(k, "_exited", e->id, e->exec, e->command, 0);
+    if (e->conn >= 0)
+        (void)message_tell(e->conn, SUP_OK, 0, 0, 0);
 }
 
 /* No monitor lives long enough to write the record, so it is written here, with what is known. */
@@ -257,9 +258,13 @@ void entry_serve(struct keeper *k, struct entry *e) {
 static void adopt_orphan(struct keeper *k, const char *path) {
     struct spec spec;
     cleanup_fd int run = open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-    /* A monitor that lives comes by itself. */
-    if (run < 0 || entry_find(k, path) || spec_read(run, &spec) < 0 || strcmp(spec.run, path) != 0 || spec_is_locked(run))
+    if (run < 0 || entry_find(k, path) || spec_read(run, &spec) < 0 || strcmp(spec.run, path) != 0)
         return;
+    /* A monitor that lives comes by itself. But a child of a dead one may have its lock for a moment longer. */
+    if (spec_is_locked(run)) {
+        k->scan_at = now_ms() + k->scan_pause;
+        return;
+    }
     struct entry *e = entry_add(k, &spec);
     if (e && entry_start(k, e, -1) < 0)
         e->retry = now_ms() + CRASH_PAUSE_MS;
@@ -283,8 +288,13 @@ static void scan(struct keeper *k, const char *folder, unsigned depth) {
         closedir(list);
 }
 
+#define SCAN_MS 200
+#define SCAN_MAX_MS 30000
+
 void entries_scan(struct keeper *k) {
     char path[4096];
+    k->scan_at = 0;
+    k->scan_pause = k->scan_pause * 2 < SCAN_MS ? SCAN_MS : k->scan_pause * 2 > SCAN_MAX_MS ? SCAN_MAX_MS : k->scan_pause * 2;
     fmt(path, sizeof(path), "%s/containers", k->run_path);
     scan(k, path, 1);
 }

@@ -1,5 +1,5 @@
 /* Commands of the engine: `COMMAND _exited ID [EXEC]` after an end that nobody attended, `COMMAND _due ID` at a time that was
- * asked for. What waits for its time is a file in RUN/due as well, so that the next keeper knows of it. */
+ * asked for. Each is a file in RUN/due as well, so that the next keeper knows of it. */
 #include <stdio.h> /* renameat is declared nowhere else in musl */
 #include <dirent.h>
 #include <stdlib.h>
@@ -31,19 +31,26 @@ static int open_due(const struct keeper *k) {
     return open_at(k->run, "due", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 }
 
+/* "ID" for _due, "ID:" and "ID:EXEC" for _exited: no id has a colon. */
+static void name_file(const struct job *j, char name[520]) {
+    fmt(name, 520, "%s%s%s", j->id, strcmp(j->verb, "_due") == 0 ? "" : ":", j->exec);
+}
+
 static int save(const struct keeper *k, const struct job *j) {
-    char text[32];
+    static char text[COMMAND_MAX + 32];
+    char name[520];
     cleanup_fd int due = open_due(k);
-    size_t n = fmt(text, sizeof(text), "%lld", (long long)j->due);
-    return due < 0 ? due : write_file_at(due, j->id, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, text, n);
+    name_file(j, name);
+    size_t n = fmt(text, sizeof(text), "%lld %s", (long long)j->due, j->command ? j->command : "");
+    return due < 0 ? due : write_file_at(due, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, text, n);
 }
 
 static void forget(const struct keeper *k, const struct job *j) {
-    if (strcmp(j->verb, "_due") != 0)
-        return;
+    char name[520];
     cleanup_fd int due = open_due(k);
+    name_file(j, name);
     if (due >= 0)
-        (void)unlinkat(due, j->id, 0);
+        (void)unlinkat(due, name, 0);
 }
 
 #define COMMAND_FILE "keeper.command"
@@ -117,14 +124,23 @@ int job_add(struct keeper *k, const char *verb, const char *id, const char *exec
     if (!j)
         return -ENOMEM;
     j->due = boot_ms() + delay_ms;
-    return strcmp(verb, "_due") == 0 ? save(k, j) : 0;
+    return save(k, j);
 }
 
-static void load_one(struct keeper *k, int due, const char *id) {
-    char text[32];
+static void load_one(struct keeper *k, int due, const char *name) {
+    static char text[COMMAND_MAX + 32];
+    char id[256];
     uint64_t when;
-    bool valid = read_file_at(due, id, text, sizeof(text)) > 0 && parse_u64(text, &when);
-    struct job *j = valid ? add(k, "_due", id, "", NULL) : NULL;
+    const char *colon = strchr(name, ':');
+    int n = read_file_at(due, name, text, sizeof(text));
+    char *command = n > 0 ? strchr(text, ' ') : NULL;
+    if (!command)
+        return;
+    *command++ = '\0';
+    fmt(id, sizeof(id), "%.*s", (int)strcspn(name, ":"), name);
+    if (!record_id_is_valid(id) || !parse_u64(text, &when) || (!command[0] && !k->command))
+        return;
+    struct job *j = add(k, colon ? "_exited" : "_due", id, colon ? colon + 1 : "", command[0] ? command : NULL);
     if (j)
         j->due = (int64_t)when;
 }
@@ -134,8 +150,8 @@ void jobs_load(struct keeper *k) {
     load_command(k);
     int due = open_due(k);
     DIR *list = due < 0 ? NULL : fdopendir(due);
-    while (list && k->command && (item = readdir(list)))
-        if (record_id_is_valid(item->d_name))
+    while (list && (item = readdir(list)))
+        if (item->d_name[0] != '.')
             load_one(k, due, item->d_name);
     if (list)
         closedir(list);
@@ -221,7 +237,8 @@ bool job_child_ended(struct keeper *k, pid_t pid, int status) {
         /* A later one of the same name has its own file by now. */
         bool again = false;
         for (const struct job *other = k->jobs; other; other = other->next)
-            again = again || (other != j && strcmp(other->verb, j->verb) == 0 && strcmp(other->id, j->id) == 0);
+            again = again || (other != j && strcmp(other->verb, j->verb) == 0 && strcmp(other->id, j->id) == 0 &&
+                              strcmp(other->exec, j->exec) == 0);
         if (!again)
             forget(k, j);
         drop(k, j);

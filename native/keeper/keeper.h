@@ -55,6 +55,7 @@ struct keeper {
     int conn[CONNECTIONS];  /* of engines, and of monitors that have not said who they are; -1 = free */
     struct job *jobs;
     int64_t idle_since;
+    int64_t scan_at, scan_pause; /* when to look for orphans again; 0 = not */
     bool over;
 };
 

@@ -17,6 +17,8 @@
 #include "launch/launch.h"
 
 #define IDLE_MS 5000
+#define SCAN_TICK_MS 200
+#define BACKLOG 128
 #define LOG_MAX 1048576
 
 static struct keeper keeper;
@@ -69,7 +71,7 @@ static int open_all(struct keeper *k) {
     k->log = open_at(k->run, "keeper.log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600);
     if (k->log >= 0 && fstat(k->log, &st) == 0 && st.st_size > LOG_MAX)
         (void)!ftruncate(k->log, 0);
-    k->listener = listen_at(k->run, "keeper.sock", 128);
+    k->listener = listen_at(k->run, "keeper.sock", BACKLOG);
     return k->listener < 0 ? fail("listen in", k->run_path, k->listener) : 0;
 }
 
@@ -141,6 +143,8 @@ static int timeout(struct keeper *k) {
     for (unsigned i = 0; i < k->n_entries; i++)
         if (k->entry[i]->retry && (ms < 0 || ms > 1000))
             ms = 1000;
+    if (k->scan_at && (ms < 0 || ms > SCAN_TICK_MS))
+        ms = SCAN_TICK_MS;
     if (!is_idle(k)) {
         k->idle_since = 0;
         return ms;
@@ -149,11 +153,13 @@ static int timeout(struct keeper *k) {
         k->idle_since = now_ms();
     if (now_ms() - k->idle_since >= IDLE_MS)
         k->over = true;
-    return IDLE_MS;
+    return k->scan_at ? SCAN_TICK_MS : IDLE_MS;
 }
 
 static void serve(struct keeper *k) {
     reap(k);
+    if (k->scan_at && now_ms() >= k->scan_at)
+        entries_scan(k);
     keeper_accept(k);
     for (int i = 0; i < CONNECTIONS; i++)
         if (k->conn[i] >= 0)
@@ -165,6 +171,28 @@ static void serve(struct keeper *k) {
         if (i < k->n_entries && k->entry[i] == e)
             entry_tick(k, e);
     }
+}
+
+/* Nobody can connect any more; but somebody may have, who is to be served first. */
+static bool may_leave(struct keeper *k) {
+    (void)unlinkat(k->run, "keeper.sock", 0);
+    keeper_accept(k);
+    for (int i = 0; i < CONNECTIONS; i++)
+        if (k->conn[i] >= 0) {
+            close_fd(&k->listener);
+            k->listener = listen_at(k->run, "keeper.sock", BACKLOG);
+            k->over = k->listener < 0;
+            return k->over;
+        }
+    return true;
+}
+
+static void work(struct keeper *k) {
+    do {
+        nfds_t n = collect(k);
+        (void)poll(waits, n, timeout(k));
+        serve(k);
+    } while (!k->over || !may_leave(k));
 }
 
 int main(int argc, char **argv) {
@@ -191,11 +219,6 @@ int main(int argc, char **argv) {
     write_pid(k);
     jobs_load(k);
     entries_scan(k);
-    while (!k->over) {
-        nfds_t n = collect(k);
-        (void)poll(waits, n, timeout(k));
-        serve(k);
-    }
-    (void)unlinkat(k->run, "keeper.sock", 0);
+    work(k);
     return 0;
 }

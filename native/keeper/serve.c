@@ -94,12 +94,13 @@ static void list(const struct keeper *k, int conn) {
     (void)message_tell(conn, SUP_OK, 0, 0, 0);
 }
 
-static void shut_down(struct keeper *k, int conn) {
+static void shut_down(struct keeper *k, int *conn) {
     if (k->n_entries || jobs_running(k)) {
-        answer_error(conn, EBUSY, "end the keeper: it has monitors, or commands to run", "stop the containers first");
+        answer_error(*conn, EBUSY, "end the keeper: it has monitors, or commands to run", "stop the containers first");
         return;
     }
-    (void)message_tell(conn, SUP_OK, 0, 0, 0);
+    (void)message_tell(*conn, SUP_OK, 0, 0, 0);
+    close_fd(conn);
     k->over = true;
 }
 
@@ -124,8 +125,9 @@ static void handle(struct keeper *k, int *conn, struct message *m) {
     switch (m->kind) {
     case SUP_SPAWN: spawn(k, *conn, m); break;
     case SUP_RUN_AT: run_at(k, *conn, m); break;
+    case SUP_PING: (void)message_tell(*conn, SUP_OK, 0, 0, 0); break;
     case SUP_LIST: list(k, *conn); break;
-    case SUP_SHUTDOWN: shut_down(k, *conn); break;
+    case SUP_SHUTDOWN: shut_down(k, conn); break;
     case SUP_HELLO: take_monitor(k, conn, m); break;
     default: answer_error(*conn, EBADRQC, "talk to the keeper: a request that it does not know", NULL);
     }

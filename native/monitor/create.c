@@ -175,21 +175,23 @@ static void take_held(struct monitor *m, struct message *msg) {
     }
 }
 
-static int receive_held(struct monitor *m) {
+static void receive_held(struct monitor *m) {
     static struct message msg;
     for (;;) {
         int r = message_receive(m->keeper, &msg, HELD_MS);
         if (r == -EAGAIN)
             continue;
-        if (r <= 0)
-            return r < 0 ? r : -ENOTCONN;
+        if (r <= 0) { /* it died: what it had is gone with it, and the process is there all the same */
+            close_fd(&m->keeper);
+            return;
+        }
         if (msg.kind == SUP_HOLD)
             take_held(m, &msg);
         if (msg.kind == SUP_HELD && msg.error)
             exit_told(m, (int)msg.step);
         message_close_fds(&msg);
         if (msg.kind == SUP_HELD)
-            return 0;
+            return;
     }
 }
 
@@ -209,10 +211,8 @@ static bool was_committed(const struct monitor *m) {
 int monitor_adopt(struct monitor *m) {
     self = m;
     m->init = (pid_t)m->state->init;
-    int r = receive_held(m);
-    if (r < 0)
-        return r;
-    if (m->init <= 0 || !was_committed(m))
+    receive_held(m);
+    if (!was_committed(m) || m->init <= 0)
         return -ENOENT;
     /* Nobody held it: the process may still be there, and then its end can still be seen. */
     if (m->init_pidfd < 0 && !process_is_dead(-1, m->init, (int64_t)m->state->start_time)) {

@@ -174,8 +174,8 @@ bool exit_advance(struct monitor *m) {
     bool waits = release_attached(m);
     if (is_attended(m))
         return false;
-    if (!m->attended && !m->told_keeper && m->keeper >= 0)
-        m->told_keeper = message_tell(m->keeper, SUP_UNATTENDED, 0, 0, 0) == 0;
+    if (!m->attended && !m->asked_keeper && m->keeper >= 0)
+        m->asked_keeper = message_tell(m->keeper, SUP_UNATTENDED, 0, 0, 0) == 0;
     /* Without a keeper, and none to be had, whoever looks at the container next finds the record. */
     return !waits && (m->attended || m->told_keeper || now_ms() > m->exit_ms + KEEPER_MS);
 }

@@ -35,6 +35,7 @@ void keeper_serve(struct monitor *m) {
             return;
         if (r <= 0) {
             close_fd(&m->keeper);
+            m->asked_keeper = false;
             m->keeper_tries = 0;
             /* All monitors see it at once: whoever comes first starts another, the rest find that. */
             m->keeper_retry = now_ms() + sys_getpid() % 64;
@@ -43,6 +44,8 @@ void keeper_serve(struct monitor *m) {
         message_close_fds(&msg);
         if (msg.kind == SUP_REAPED)
             exit_told(m, (int)msg.value);
+        if (msg.kind == SUP_OK)
+            m->told_keeper = true;
     }
 }
 

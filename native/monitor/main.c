@@ -88,7 +88,7 @@ int main(int argc, char **argv) {
         return r == -EBUSY ? 2 : 0; /* busy: the keeper tries again */
     }
     const char *points = m->spec.failpoint[0] ? m->spec.failpoint : getenv("CORRAL_FAILPOINT");
-    if (points)
+    if (points && !m->adopted)
         (void)failpoints_parse(points);
     m->gate = m->spec.awaits_attach && !m->adopted;
     m->gate_end = INT64_MAX;

@@ -70,7 +70,8 @@ struct monitor {
     bool exit_seen;         /* init has ended; `ending` may not know how yet */
     int64_t exit_ms, drain_end, attend_end, keeper_retry;
     unsigned keeper_tries;
-    bool ending_known, recorded, told_keeper, attended;
+    bool ending_known, recorded, attended;
+    bool asked_keeper, told_keeper; /* to have the engine's command run; it will be */
     struct ending ending;
     char record[EXIT_MAX];  /* the exit record */
     int record_len;

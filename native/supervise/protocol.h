@@ -20,12 +20,13 @@ enum supervise_kind {
     SUP_LIST = 69,
     SUP_ITEM = 70, /* value = pid of the monitor (0: none now), error = pid of init, bytes = id NUL exec NUL state */
     SUP_SHUTDOWN = 71,
+    SUP_PING = 77, /* OK */
     /* monitor to keeper, and the same back to a monitor that adopts */
     SUP_HELLO = 72,      /* bytes = the run directory: a monitor that the keeper did not start itself */
     SUP_HOLD = 73,       /* step = enum held, value = pid for HELD_INIT, fd */
     SUP_HELD = 74,       /* that was all; value = init's pid, error = 1 if it was reaped already, step = its wait status then */
     SUP_REAPED = 75,     /* value = wait status of init, which the keeper reaped */
-    SUP_UNATTENDED = 76, /* the exit record is written, and nobody takes care */
+    SUP_UNATTENDED = 76, /* the exit record is written, and nobody takes care; OK = the command will be run */
     /* engine to monitor */
     SUP_START = 80,
     SUP_ATTACH = 81,      /* value = ATTACH_* flags, fds in that order */

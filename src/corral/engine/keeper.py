@@ -28,6 +28,7 @@ _HEADER = struct.Struct("<IIiI")
 _PACKET_MAX = _HEADER.size + 65536
 
 # As in native/supervise/protocol.h.
+_PING = 77
 _OK, _ERROR, _SPAWN, _SPAWNED, _RUN_AT, _LIST, _ITEM, _SHUTDOWN = 64, 65, 66, 67, 68, 69, 70, 71
 _START, _ATTACH, _WATCH, _ATTEND, _EXITED, _DONE, _RESIZE, _CLOSE_STDIN, _REOPEN_LOG = range(80, 89)
 _WARNING = 5
@@ -133,7 +134,7 @@ class Keeper(_Peer):
         until = time.monotonic() + _START_KEEPER_S
         while True:
             try:
-                return cls(connect(path), "the keeper")
+                found = cls(connect(path), "the keeper")
             except OSError as exc:
                 if time.monotonic() > until:
                     raise Unavailable(
@@ -141,7 +142,18 @@ class Keeper(_Peer):
                         hint=f"{places.run}/keeper.log may say why no keeper listens there",
                         path=path,
                     ) from exc
-            _start_keeper(places.run, cgroups)
+                _start_keeper(places.run, cgroups)
+                continue
+            try:
+                # One that is about to end, or was killed, still takes connections for a moment.
+                found._ask(_PING)
+            except Unavailable:
+                found.close()
+                continue
+            except BaseException:
+                found.close()
+                raise
+            return found
 
     def spawn(self, spec: Mapping[str, str], planner_socket: int = -1) -> int:
         """Start a monitor for ``spec`` and give it ``planner_socket`` (a copy); return its pid.

@@ -251,12 +251,17 @@ class Bench:
             return False
         return True
 
+    def groups(self) -> list[str]:
+        """The test's cgroups that are there."""
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        parts = [line.partition(" - ") for line in lines]
+        mounts = [left.split(" ", 5)[4] for left, _, right in parts if right.split(" ", 1)[0] in ("cgroup", "cgroup2")]
+        return [f"{mount}/{self.mark}" for mount in mounts if os.path.isdir(f"{mount}/{self.mark}")]
+
     def _remove_groups(self) -> None:
-        for line in Path("/proc/self/mountinfo").read_text().splitlines():
-            left, _, right = line.partition(" - ")
-            if right.split(" ", 1)[0] in ("cgroup", "cgroup2"):
-                with contextlib.suppress(OSError):
-                    os.rmdir(f"{left.split(' ', 5)[4]}/{self.mark}")
+        for group in self.groups():
+            with contextlib.suppress(OSError):
+                os.rmdir(group)
 
 
 @contextlib.contextmanager

@@ -80,6 +80,23 @@ def test_nothing_lives_when_the_monitor_dies_in_a_create(bench: Bench, step: str
         assert keeper.list() == []
 
 
+def test_create_is_whole_or_not_at_all_when_the_monitor_dies_at_any_step(bench: Bench) -> None:
+    """S4.3: killed before each step of the front. What was not committed is undone, with its name and groups."""
+    bench.write_bundle("cut", ["/bin/true"], None, is_terminal=False)
+    words = ["create", "--bundle", bench.places.bundle("cut"), "cut"]
+    for step in range(1, 400):
+        session = bench.converse(bench.spec("cut", failpoint=f"front:{step}:kill"), words)
+        if session.refusal is None:
+            break
+        bench.wait_monitor_gone("cut")
+        assert not Path(bench.places.record("cut")).exists(), f"step {step}"
+        assert bench.groups() == [], f"step {step}"
+    # After the last of the front's steps there is a container, and nothing else in the way.
+    assert step > 10
+    bench.start("cut")
+    assert bench.wait_exit("cut")["status"] == 0
+
+
 def test_container_is_looked_after_when_the_monitor_dies_after_the_commit(bench: Bench) -> None:
     """Then it is created, and a successor answers for it."""
     bench.write_bundle("done", WAIT, None, is_terminal=False)
