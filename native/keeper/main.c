@@ -201,6 +201,8 @@ int main(int argc, char **argv) {
         say(2, "usage: corral-keeper RUN [--cgroup DIR]...\n");
         return 2;
     }
+    /* Whoever starts it may have left descriptors open; held here, a pipe of theirs would never end. */
+    (void)sys_close_range(3, ~0u, 0);
     k->run_path = argv[1];
     k->monitor_program = -1;
     find_self();
