@@ -12,6 +12,7 @@ import time
 
 from corral.engine import files
 from corral.engine.signals import open_init, signal_name
+from corral.errors import CorralError
 from corral.linux.procfs import read_boot_id, read_capabilities, read_stat_or_none
 from corral.runtime.record import Record
 
@@ -57,8 +58,6 @@ def read_record_or_none(directory: str, run: int) -> dict[str, Any] | None:
 
 def runtime_record_or_none(places: Places, container_id: str) -> Record | None:
     """The runtime's record; None if there is none, or it is cut off: then no live init can be found by it."""
-    from corral.errors import CorralError
-
     try:
         return Record(places.runtime_root, container_id)
     except CorralError:
@@ -141,10 +140,18 @@ class Waiter:
 
     def _has_writer(self) -> bool:
         """Whether a monitor or a keeper is there that may still write the record; one that is stopped will not."""
-        from corral.engine.keeper import has_keeper, monitor_pid_or_none
+        from corral.engine.keeper import Keeper, has_keeper, monitor_pid_or_none
 
         pid = monitor_pid_or_none(self._places.container_run(self._id))
-        return not is_stopped(pid) if pid else has_keeper(self._places)
+        if pid:
+            return not is_stopped(pid)
+        if not has_keeper(self._places):
+            return False
+        try:
+            with Keeper.open(self._places) as keeper:
+                return any(row["id"] == self._id and not row["exec"] for row in keeper.list())
+        except CorralError:
+            return True
 
 
 def is_stopped(pid: int) -> bool:

@@ -185,12 +185,15 @@ def read(places: Places, *, after: int = 0) -> Iterator[Event]:
     for all there are, and what was dropped before them is no gap.
     """
     seen = after
-    opened = _open_all(places)
+    opened = _open_all(places, after)
     try:
         for file in opened:
+            _skip(file, after)
             for line in file:
                 if not line.endswith(b"\n"):
                     break
+                if 0 < _number_of(line) <= seen:
+                    continue
                 event = _parse(line)
                 if event is None or event["n"] <= seen:
                     continue
@@ -203,16 +206,47 @@ def read(places: Places, *, after: int = 0) -> Iterator[Event]:
             file.close()
 
 
-def _open_all(places: Places) -> list[Any]:
-    """The files, oldest first. Opened newest first: one that is rotated meanwhile is then seen twice, never missed."""
+def _open_all(places: Places, after: int) -> list[Any]:
+    """The files that may have numbers above ``after``, oldest first.
+
+    Opened newest first: one that is rotated meanwhile is then seen twice, never missed.
+    """
     opened = []
     path = f"{places.events}/journal"
     for number in range(FILES):
         try:
-            opened.append(open(path if number == 0 else f"{path}.{number}", "rb"))  # noqa: SIM115 -- closed by read
+            file = open(path if number == 0 else f"{path}.{number}", "rb")  # noqa: SIM115 -- closed by read
         except FileNotFoundError:
             continue
+        opened.append(file)
+        first = _number_of(file.readline())
+        file.seek(0)
+        if 0 < first <= after + 1:
+            break
     return opened[::-1]
+
+
+def _skip(file: Any, after: int) -> None:  # noqa: ANN401 -- a binary file
+    """Move near the first line with a number above ``after``, not beyond it: a follower reads what is new, not all."""
+    low, high = 0, file.seek(0, 2)
+    while high - low > _TAIL and after:
+        middle = (low + high) // 2
+        file.seek(middle)
+        file.readline()
+        if 0 < _number_of(file.readline()) <= after:
+            low = middle
+        else:
+            high = middle
+    file.seek(low)
+    if low:
+        file.readline()
+
+
+def _number_of(line: bytes) -> int:
+    """The number that a whole line begins with, as ``dumps`` writes events; 0 if it begins otherwise."""
+    head, _, _ = line.partition(b",")
+    text = head.removeprefix(b'{"n":')
+    return int(text) if text.isdigit() and line.endswith(b"\n") else 0
 
 
 def emit(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["settle", "tell_due"]
 
 LEASE_S = 120.0
+OVERDUE_MS = 1000
 # A kill that the counters told of this long before the end was not the one that ended init.
 _SAMPLE_SLACK_NS = 500_000_000
 
@@ -74,7 +75,9 @@ def _is_due(facts: Facts) -> bool:
 
 def _judge(facts: Facts) -> dict[str, Any]:
     """Find out how the run ended, and put it on file before anybody is told (S4.11)."""
-    record = exits.Waiter(facts.places, facts.container_id, facts.run).wait(exits.RECORD_BOUND_S)
+    waiter = exits.Waiter(facts.places, facts.container_id, facts.run)
+    is_unborn = facts.state.get("run", {}).get("phase") == "intended"
+    record = waiter.record() if is_unborn else waiter.wait(exits.RECORD_BOUND_S)
     if record is None:
         record = exits.read_zombie_or_none(facts.places, facts.container_id)
     if record is None:
@@ -86,7 +89,8 @@ def _judge(facts: Facts) -> dict[str, Any]:
             end["oom"] = _judge_oom(facts, record)
             if end["oom"]["init_killed"]:
                 end["oom_killed"] = True
-                end["reason"] = "OOMKilled" if end["oom"]["victim"] == "init" else "oom (victim unknown)"
+                # Who it was only the log tells, and the kernel writes there at most ten times in five seconds.
+                end["reason"] = "OOMKilled"
     end["told_from"] = journal.last_number(facts.places)
     with ledger.Update(facts.places, facts.container_id) as state:
         if state.get("runs") == facts.run:
@@ -189,7 +193,10 @@ def tell_due(places: Places, container_id: str) -> None:
     known = [moment for moment in moments if moment]
     if not known:
         return
-    delay_ms = max(0, (min(known) - ledger.boot_ns()) // 1_000_000)
+    delay_ms = (min(known) - ledger.boot_ns()) // 1_000_000
+    if delay_ms <= 0:
+        # Overdue: it could not be done just now (it is paused, another is at work on it). Not in a tight loop.
+        delay_ms = OVERDUE_MS
     from corral.engine.keeper import Keeper
 
     try:

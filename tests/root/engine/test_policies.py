@@ -94,8 +94,9 @@ def test_s4_7_init_is_reported_as_oom_killed_when_its_limit_hit(engine: Engine, 
     container = engine.run("python3", "-c", ALLOCATE, resources=SMALL)
     ended = engine.wait(container)
     assert (ended["code"], ended["oom_killed"]) == (137, True)
-    assert ended["reason"] in ("OOMKilled", "oom (victim unknown)")
-    assert ended["oom"]["whose"] in ("own", "unknown")
+    assert ended["reason"] == "OOMKilled"
+    # The kernel limits how often it writes down whom it killed.
+    assert (ended["oom"]["victim"], ended["oom"]["whose"]) in (("init", "own"), ("unknown", "unknown"))
     assert engine.events(container)[-2:] == ["oom", "died"]
 
 
