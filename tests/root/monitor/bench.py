@@ -213,6 +213,15 @@ class Bench:
         run_folder = Path(self.places.container_run(container_id))
         wait_until(lambda: not (run_folder / "monitor.spec").exists(), f"the end of the monitor of {container_id}")
 
+    def wait_nothing_kept(self) -> None:
+        """Until the keeper has no monitor any more."""
+
+        def keeps_nothing() -> bool:
+            with self.keeper() as keeper:
+                return not keeper.list()
+
+        wait_until(keeps_nothing, "a keeper without monitors")
+
     def log(self, container_id: str) -> list[tuple[str, str, str]]:
         """The records of its log in the CRI's format, over all rotated files."""
         folder = Path(self.places.container(container_id))

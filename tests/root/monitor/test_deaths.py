@@ -76,8 +76,7 @@ def test_nothing_lives_when_the_monitor_dies_in_a_create(bench: Bench, step: str
     live = Path(bench.places.record("cut"), "live")
     assert not live.exists() or is_gone(bench.init_pid("cut"))
     assert not has_monitor(bench.places.container_run("cut"))
-    with bench.keeper() as keeper:
-        assert keeper.list() == []
+    bench.wait_nothing_kept()
 
 
 def test_create_is_whole_or_not_at_all_when_the_monitor_dies_at_any_step(bench: Bench) -> None:

@@ -73,8 +73,7 @@ def test_command_does_not_run_when_the_end_is_attended(bench: Bench) -> None:
         assert record["status"] == 0
         attendant.done()
     bench.wait_monitor_gone(made)
-    with bench.keeper() as keeper:
-        assert keeper.list() == []
+    bench.wait_nothing_kept()
     assert bench.called() == []
 
 
