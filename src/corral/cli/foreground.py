@@ -19,7 +19,7 @@ from corral.linux.sockets import from_fd
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Self
 
     from corral.cli.context import Context
     from corral.cli.flags import Line
@@ -57,26 +57,33 @@ class Streams:
 class Attached:
     """A connection to a monitor that copies its process's streams to and from this process's. ``close`` it."""
 
-    __slots__ = ("_monitor", "_typed", "streams")
+    __slots__ = ("_monitor", "_raw", "_typed", "streams")
 
     def __init__(self, monitor: Monitor, streams: Streams) -> None:
         """Connect; the process's output begins to flow when it is let go. ``monitor`` is duplicated."""
         self.streams = streams
+        self._raw = RawMode(0 if streams.stdin and streams.terminal else -1)
         self._monitor = Monitor(from_fd(posix.dup(monitor.fileno())), "the monitor")
         self._typed = -1
         source = 0 if streams.stdin else -1
         if streams.stdin and streams.terminal:
             source, self._typed = posix.pipe2(posix.O_CLOEXEC)
+        # Before the first prompt: what is typed at once is the program's as well.
+        self._raw.set()
         try:
             self._monitor.attach(stdin=source, stdout=1 if streams.stdout else -1, stderr=2 if streams.stderr else -1)
             if streams.terminal:
                 self._follow_size()
+        except BaseException:
+            self._raw.put_back()
+            raise
         finally:
             if self._typed >= 0:
                 posix.close(source)
 
     def close(self) -> None:
-        """End the connection: the process goes on."""
+        """End the connection, and put the terminal back: the process goes on. Idempotent."""
+        self._raw.put_back()
         self._monitor.close()
         if self._typed >= 0:
             posix.close(self._typed)
@@ -88,12 +95,15 @@ class Attached:
             if not self.streams.terminal:
                 self._monitor.wait_detached()
                 return
-            before = _signal.signal(_signal.SIGWINCH, lambda *_: self._follow_size())
+            handlers = {_signal.SIGWINCH: lambda *_: self._follow_size()}
+            # The terminal has to be put back, whoever ends this process; the container goes on, as after detaching.
+            handlers |= dict.fromkeys((_signal.SIGTERM, _signal.SIGHUP), _end)
+            before = {number: _signal.signal(number, handler) for number, handler in handlers.items()}
             try:
-                with RawMode(0 if self.streams.stdin else -1):
-                    self._pump()
+                self._pump()
             finally:
-                _signal.signal(_signal.SIGWINCH, before)
+                for number, handler in before.items():
+                    _signal.signal(number, handler)
         finally:
             self.close()
 
@@ -147,6 +157,10 @@ class Attached:
             self._monitor.resize(*found)
         except CorralError:
             return  # it has ended, or is about to
+
+
+def _end(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 class Proxy:
@@ -206,7 +220,7 @@ class Proxy:
 
 
 class Session:
-    """One run in the foreground: give ``before_release`` to the verb that starts it, then ``finish``."""
+    """One run in the foreground: in ``with``, give ``before_release`` to the verb that starts it, then ``finish``."""
 
     __slots__ = ("_attached", "_container_id", "_context", "_proxy", "_streams", "_waiter")
 
@@ -217,6 +231,16 @@ class Session:
         self._proxy = Proxy(context, container_id, is_on=proxies)
         self._attached: Attached | None = None
         self._waiter: Monitor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of the terminal, the signals and the monitor, however it went."""
+        self._proxy.remove()
+        for held in (self._attached, self._waiter):
+            if held is not None:
+                held.close()
 
     @property
     def before_release(self) -> Callable[[Monitor], None]:
@@ -238,11 +262,7 @@ class Session:
         if self._attached is None or self._waiter is None:
             # It ran already: nothing was let go by us.
             return follow_end(self._context, self._container_id)
-        try:
-            with self._waiter:
-                return self._follow(self._attached, self._waiter)
-        finally:
-            self._proxy.remove()
+        return self._follow(self._attached, self._waiter)
 
     def _follow(self, attached: Attached, waiter: Monitor) -> int:
         self._proxy.begin()

@@ -62,7 +62,10 @@ class KeyFilter:
 
 
 class RawMode:
-    """The terminal ``fd`` without line editing and signals, for as long as the ``with`` lasts; no terminal: nothing."""
+    """The terminal ``fd`` without line editing and signals, from ``set`` to ``put_back``; no terminal: nothing happens.
+
+    Also usable in ``with``.
+    """
 
     __slots__ = ("_before", "_fd")
 
@@ -71,8 +74,16 @@ class RawMode:
         self._before: list[Any] | None = None
 
     def __enter__(self) -> Self:
-        if not posix.isatty(self._fd):
-            return self
+        self.set()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.put_back()
+
+    def set(self) -> None:
+        """Change the terminal."""
+        if self._fd < 0 or not posix.isatty(self._fd):
+            return
         import termios
 
         self._before = termios.tcgetattr(self._fd)
@@ -92,13 +103,14 @@ class RawMode:
         mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
         mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
         termios.tcsetattr(self._fd, termios.TCSANOW, mode)
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def put_back(self) -> None:
+        """Make it as it was before. Idempotent."""
         if self._before is not None:
             import termios
 
-            termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
+            before, self._before = self._before, None
+            termios.tcsetattr(self._fd, termios.TCSADRAIN, before)
 
 
 def size_or_none(fd: int) -> tuple[int, int] | None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
+import signal
+import struct
 import subprocess
+import termios
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from root.engine.conftest import Engine, engine
+from root.engine.conftest import Engine, engine, eventually
 
 __all__ = ["Cli", "engine"]
 
@@ -49,10 +54,6 @@ class Cli:
         if pid == 0:
             os.execv(PROGRAM, self.words(*words))
         seen, rest = "", list(typed)
-        import fcntl
-        import struct
-        import termios
-
         fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
         until = time.monotonic() + TIMEOUT_S
         mark = 0
@@ -73,6 +74,21 @@ class Cli:
             os.close(fd)
         _, status = os.waitpid(pid, 0)
         return seen, os.waitstatus_to_exitcode(status)
+
+    def modes_around(self, *words: str) -> tuple[list[Any], list[Any], list[Any]]:
+        """The terminal's settings before, while and after a command runs on it that is ended by SIGTERM."""
+        master, slave = pty.openpty()
+        try:
+            before = termios.tcgetattr(slave)
+            process = subprocess.Popen(self.words(*words), stdin=slave, stdout=slave, stderr=slave)
+            eventually(lambda: termios.tcgetattr(slave) != before)
+            during = termios.tcgetattr(slave)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(TIMEOUT_S) == 128 + signal.SIGTERM
+            return before, during, termios.tcgetattr(slave)
+        finally:
+            os.close(master)
+            os.close(slave)
 
 
 @pytest.fixture

@@ -336,3 +336,20 @@ def test_networks_are_made_listed_and_removed(cli: Cli) -> None:
     assert cli("network", "inspect", "--format", "{{.Subnets}}", "apart").stdout == "10.213.7.0/24\n"
     assert cli("network", "rm", "apart").stdout == "apart\n"
     assert cli("network", "inspect", "apart", code=1).stdout == ""
+
+
+def test_detach_keys_leave_an_exec_running(cli: Cli) -> None:
+    """The program of an exec goes on without the command that began it."""
+    cli("run", "-d", "--name", "c", "host", "sleep", "300")
+    typed = [("# ", "exec sleep 299\n"), ("exec sleep 299", "\x10\x11")]
+    _, code = cli.on_terminal("exec", "-it", "c", "sh", typed=typed)
+    assert code == 0
+    assert "sleep 299" in cli("top", "c", "--format", "{{.Command}}").stdout.splitlines()
+
+
+def test_terminal_is_put_back_when_the_command_is_ended(cli: Cli) -> None:
+    """SIGTERM ends the command, not the container, and leaves the terminal as it was."""
+    cli("run", "-d", "--name", "held", "-it", "host", "sh")
+    before, during, after = cli.modes_around("attach", "held")
+    assert (before == after, before == during) == (True, False)
+    assert cli("ps", "-q").stdout != ""

@@ -49,7 +49,7 @@ def run(line: Line, context: Context) -> int:
         process["stdin_once"] = True
     streams = Streams(line, stdin=process.get("stdin", False), terminal=process.get("terminal", False))
     proxies = line.values.get("sig-proxy") is not False and not streams.terminal
-    session = Session(context, container_id, streams, proxies=proxies)
-    context.verb("run", definition, before_release=session.before_release)
-    write_cidfile(line, container_id)
-    return session.finish()
+    with Session(context, container_id, streams, proxies=proxies) as session:
+        context.verb("run", definition, before_release=session.before_release)
+        write_cidfile(line, container_id)
+        return session.finish()

@@ -44,6 +44,6 @@ def run(line: Line, context: Context) -> int:
     is_terminal = process.get("terminal", False)
     streams = Streams(line, stdin=line.has("interactive") and process.get("stdin", False), terminal=is_terminal)
     proxies = line.values.get("sig-proxy") is not False and not is_terminal
-    session = Session(context, found["id"], streams, proxies=proxies)
-    context.verb("start", found["id"], before_release=session.before_release)
-    return session.finish()
+    with Session(context, found["id"], streams, proxies=proxies) as session:
+        context.verb("start", found["id"], before_release=session.before_release)
+        return session.finish()
