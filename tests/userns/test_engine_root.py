@@ -44,6 +44,8 @@ class Rootless:
         """What the command prints; its exit code must be ``status``."""
         names = ("passwd", "subuid", "subgid")
         binds = "; ".join(f"[ -e /etc/{n} ] && mount --bind {self.path}/etc/{n} /etc/{n}" for n in names)
+        if (self.path / "fuse").exists():
+            binds += f"; mount --bind {self.path}/fuse /dev/fuse"
         become = f'exec setpriv --reuid {USER} --regid {USER} --clear-groups "$@"'
         prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", f"{binds}; {become}", "sh"]
         done = subprocess.run(
@@ -149,3 +151,24 @@ def test_running_container_without_privileges(rootless: Rootless, image: str) ->
     rootless.corral("cp", "c:/closed", str(rootless.home / "out"))
     assert (rootless.home / "out" / "file").read_text() == "content\n"
     assert rootless.corral("diff", "c").splitlines() == ["C /closed", "A /closed/file"]
+
+
+@pytest.mark.skipif(shutil.which("fuse-overlayfs") is None, reason="fuse-overlayfs is not installed")
+@pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="this host has no /dev/fuse")
+def test_fuse_overlayfs_where_the_kernel_makes_no_stack(rootless: Rootless, image: str) -> None:
+    """Its process ends with the container; diff and cp work, running and stopped."""
+    # Where everybody may use it, as on most hosts.
+    os.mknod(rootless.path / "fuse", 0o20666, os.makedev(10, 229))
+    (rootless.path / "fuse").chmod(0o666)
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    (rootless.path / "run" / "corral" / "stacked").write_text(f"{boot} no")
+    script = "grep ' / ' /proc/mounts | cut -d' ' -f1; rm /etc/old; echo new > /etc/new; mkdir /made; exec sleep 1000"
+    rootless.run("-d", "--name", "c", image, "sh", "-c", script)
+    until = time.monotonic() + TIMEOUT_S
+    while "A /made" not in (found := rootless.corral("diff", "c")):
+        assert time.monotonic() < until
+    assert found.splitlines() == ["C /etc", "A /etc/new", "D /etc/old", "A /made"]
+    assert rootless.corral("logs", "c") == "fuse-overlayfs\n"
+    rootless.corral("stop", "-t", "0", "c")
+    rootless.corral("cp", "c:/etc/new", str(rootless.home / "got"))
+    assert (rootless.home / "got").read_text() == "new\n"

@@ -10,7 +10,7 @@ import posix
 
 from corral.engine.files import read_bytes_or_none, read_object_or_none, replace
 from corral.engine.places import is_rootless
-from corral.errors import InvalidArgument, NotFound, Unsupported
+from corral.errors import CorralError, InvalidArgument, NotFound, Unsupported
 from corral.linux import paths
 from corral.runtime.rootfs import RootfsPlan
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "can_map",
+    "can_stack",
     "collect_layers",
     "describe",
     "empty_inside",
@@ -181,32 +182,57 @@ def describe(definition: dict[str, Any], layers: Sequence[str], places: Places) 
         prepare_writable(container, layers[0])
     if definition.get("storage_bytes"):
         _limit_size(container, definition["id"], definition["storage_bytes"])
-    return RootfsPlan(tuple(layers), container, is_mapped=is_mapped, is_volatile=is_volatile)
+    fuse = _fuse_program() if is_rootless() and not can_stack(places) else ""
+    return RootfsPlan(tuple(layers), container, is_mapped=is_mapped, is_volatile=is_volatile, fuse=fuse)
 
 
 def can_map(places: Places) -> bool:
     """Whether this kernel, and the store's file system, can stack layers with mapped ids; tried once in each boot."""
+    maps = [(0, BLOCK_FOR_TRIAL, 65536)]
+    return _try(places, "idmapped", (maps, maps), is_mapped=True)
+
+
+def can_stack(places: Places) -> bool:
+    """Whether the kernel stacks layers in this user's own namespaces; tried once in each boot."""
+    from corral.engine.idmaps import own_maps
+
+    return _try(places, "stacked", own_maps(), is_mapped=False)
+
+
+def _try(places: Places, name: str, maps: tuple[list[Extent], list[Extent]], *, is_mapped: bool) -> bool:
     from corral.linux.procfs import read_boot_id
 
-    memory = f"{places.run}/idmapped"
+    memory = f"{places.run}/{name}"
     boot = read_boot_id()
     known = read_bytes_or_none(memory) or b""
     if known.startswith(boot.encode()):
         return known.endswith(b"yes")
     from corral.engine.within import call
-    from corral.errors import CorralError
     from corral.runtime.within import Within
 
-    maps = [(0, BLOCK_FOR_TRIAL, 65536)]
-    trial = (_empty_layer(places), _empty_layer(places, "2"))
-    where = Within(maps, maps, rootfs=RootfsPlan(trial, is_mapped=True), path="/sys")
+    lower = (_empty_layer(places), _empty_layer(places, "2"))
+    trial = f"{places.layers}/.trial"
+    for part in ("upper", "work"):
+        paths.make_directories(f"{trial}/{part}", 0o755)
+    plan = RootfsPlan(lower, "" if is_mapped else trial, is_mapped=is_mapped)
     try:
-        call(where, "look", {"root": "/", "path": "/", "is_followed": True})
+        call(Within(*maps, rootfs=plan, path="/sys"), "look", {"root": "/", "path": "/", "is_followed": True})
         answer = "yes"
     except CorralError:
         answer = "no"
     replace(memory, f"{boot} {answer}".encode())
     return answer == "yes"
+
+
+def _fuse_program() -> str:
+    """The path of fuse-overlayfs. Raises: Unsupported."""
+    for directory in ("/usr/bin", "/usr/local/bin", "/usr/sbin"):
+        if posix.access(f"{directory}/fuse-overlayfs", posix.X_OK):
+            return f"{directory}/fuse-overlayfs"
+    raise Unsupported(
+        "stack the layers of the root: this kernel does not let users without privileges do it",
+        hint="install fuse-overlayfs; Linux 5.11, with the store on ext4, xfs or btrfs, needs no help",
+    )
 
 
 def _shifted(places: Places, layers: Sequence[str], uid_map: Sequence[Extent], gid_map: Sequence[Extent]) -> list[str]:

@@ -23,6 +23,10 @@ __all__ = ["Change", "changes_reader", "list_changes", "open_layer", "places_in_
 _DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+# fuse-overlayfs marks opaque directories by a file too.
+_OPAQUE = ".wh..wh..opq"
+
+
 class Change(NamedTuple):
     """One path, absolute inside the container. ``kind``: ``A`` added, ``C`` changed, ``D`` deleted."""
 
@@ -60,12 +64,14 @@ class _Walk:
     def directory(self, upper: int, below: list[int], path: bytes) -> list[Change]:
         """The changes inside one directory; ``below``: what the layers have at the same place."""
         found: list[Change] = []
-        hides = is_opaque(upper) and path != b""
+        written = os.listdir(upper)
+        hides = path != b"" and (_OPAQUE in written or is_opaque(upper))
         names = set()
-        for name in os.listdir(upper):
+        for name in written:
             raw = os.fsencode(name)
             names.add(raw)
-            found += self._entry(upper, raw, below, path + b"/" + raw)
+            if name != _OPAQUE:
+                found += self._entry(upper, raw, below, path + b"/" + raw)
         if hides:
             found += [Change("D", path + b"/" + name) for name in _visible(below) - names]
         return found
@@ -187,9 +193,10 @@ def _layer(upper: int, wanted: set[bytes], writer: TreeWriter) -> Iterator[bytes
 
 
 def _folder(fd: int, shown: bytes, wanted: set[bytes], writer: TreeWriter) -> Iterator[bytes]:
-    if shown and is_opaque(fd):
-        yield from writer.marker(shown + b"/.wh..wh..opq")
-    for name in sorted(os.fsencode(item) for item in os.listdir(fd)):
+    names = sorted(os.fsencode(item) for item in os.listdir(fd))
+    if shown and (os.fsencode(_OPAQUE) in names or is_opaque(fd)):
+        yield from writer.marker(shown + b"/" + os.fsencode(_OPAQUE))
+    for name in names:
         path = shown + b"/" + name if shown else name
         if b"/" + path not in wanted:
             continue

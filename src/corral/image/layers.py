@@ -455,7 +455,7 @@ class Applier:
 def is_allowed_xattr(name: bytes) -> bool:
     """Whether an archive may set it: what a program may set on its own files, capabilities and access lists."""
     if name.startswith(b"user."):
-        return not name.startswith(b"user.overlay.")
+        return not name.startswith((b"user.overlay.", b"user.fuseoverlayfs."))
     return name in (b"security.capability", b"system.posix_acl_access", b"system.posix_acl_default")
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["is_opaque", "is_whiteout", "merged_tree"]
 
 _DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
+_OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque", "user.fuseoverlayfs.opaque")
 
 
 def merged_tree(store: str, chain_id: str, layers: Sequence[str]) -> str:

@@ -46,10 +46,11 @@ class RootfsPlan:
     ``upper`` and ``work`` in it, both of one file system; "" for a read-only root. ``is_mapped``: the layers' ids are
     to be mapped by the container's user namespace (what it writes is not: those files have its real ids on disk).
     ``is_volatile``: never synced to disk, as the container is not started a second time. ``parts``: directories in it
-    that are stacked by themselves; only for callers without privileges.
+    that are stacked by themselves; only for callers without privileges. ``fuse``: the path of fuse-overlayfs, where the
+    kernel makes no stack for such callers.
     """
 
-    __slots__ = ("is_mapped", "is_volatile", "lower", "parts", "writable")
+    __slots__ = ("fuse", "is_mapped", "is_volatile", "lower", "parts", "writable")
 
     def __init__(
         self,
@@ -59,7 +60,9 @@ class RootfsPlan:
         is_mapped: bool = False,
         is_volatile: bool = False,
         parts: tuple[Part, ...] = (),
+        fuse: str = "",
     ) -> None:
+        self.fuse = fuse
         self.parts = parts
         self.lower = lower
         self.writable = writable
@@ -116,6 +119,9 @@ def add_layers(
     if not is_privileged:
         flags |= STACK_USER_XATTR
     slot, path = place
+    if rootfs.fuse:
+        plan.init("OVERLAY_FUSE", rootfs.fuse, _fuse_options(rootfs), path, pointer=POINTER)
+        return
     arguments = (slot, rootfs.lower, rootfs.writable, label, flags)
     if is_privileged and has_user_namespace:
         # An id mapping, and marks that a container cannot forge, need the initial user namespace.
@@ -127,3 +133,11 @@ def add_layers(
     for part in rootfs.parts:
         plan.init("OVERLAY", slot, (part.lower,), part.writable, label, flags, pointer=POINTER)
         plan.init("ATTACH_TREE", slot, part.target, 0, 0, 0, 0, pointer=POINTER)
+
+
+def _fuse_options(rootfs: RootfsPlan) -> str:
+    """The mount options of fuse-overlayfs, which has no length to mind."""
+    options = "lowerdir=" + ":".join(path.replace(":", "\\:") for path in rootfs.lower)
+    if rootfs.writable:
+        options += f",upperdir={rootfs.writable}/upper,workdir={rootfs.writable}/work"
+    return options

@@ -70,6 +70,7 @@ STEPS: dict[str, tuple[int, str, str]] = {
     "PROPAGATE_ROOT": (85, "i", "set the rootfs propagation"),
     "ATTACH_TREE": (86, "isiiii", "mount the tree in slot {0} on {1}"),
     "OVERLAY": (88, "ivssi", "stack the layers of the root"),
+    "OVERLAY_FUSE": (90, "sss", "stack the layers of the root by {0}"),
     "ROOTFS_TREE": (89, "si", "mount the root on {0}"),
     "DETACH": (87, "s", "unmount {0}"),
     "HOOK": (100, "ssvvissi", "run the {0} hook {1}"),
@@ -165,6 +166,7 @@ OP_READONLY_ROOT = 84
 OP_PROPAGATE_ROOT = 85
 OP_ATTACH_TREE = 86
 OP_OVERLAY = 88
+OP_OVERLAY_FUSE = 90
 OP_ROOTFS_TREE = 89
 OP_DETACH = 87
 OP_HOOK = 100

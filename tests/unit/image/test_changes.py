@@ -134,3 +134,11 @@ def test_merged_tree_is_what_an_overlay_shows(tmp_path: Path) -> None:
     assert (merged / "a").read_text() == "top"
     assert (merged / "a").stat().st_ino == (tmp_path / "top" / "a").stat().st_ino
     assert merged_tree(str(tmp_path), "sha256:ab", layers) == str(merged)
+
+
+def test_marks_of_fuse_overlayfs_are_understood(tmp_path: Path) -> None:
+    """A file that says opaque is no file of the container's."""
+    world(tmp_path, {"d": {".wh..wh..opq": "", "n": "1"}, "proc": {".wh..wh..opq": ""}}, {}, {"d": {"o": "1"}})
+    assert changes(tmp_path, places=("/proc",)) == ["C /d", "A /d/n", "D /d/o"]
+    names = [member.name for member in TarReader(io.BytesIO(layer(tmp_path, places=("/proc",))))]
+    assert names == [b"d/", b"d/.wh..wh..opq", b"d/n"]
