@@ -94,6 +94,13 @@ def _selinux() -> str:
     return "" if Path("/sys/fs/selinux/enforce").exists() else "SELinux is not enabled in this kernel"
 
 
+def _cni() -> str:
+    absent = [name for name in ("ip", "iptables-save", "nsenter") if shutil.which(name) is None]
+    if absent:
+        return f"{absent[0]} is not on PATH"
+    return "" if Path("/usr/lib/cni/bridge").exists() else "no CNI plugins in /usr/lib/cni"
+
+
 PROBES: dict[str, Probe] = {
     "root": _root,
     "userns": _userns,
@@ -110,6 +117,9 @@ PROBES: dict[str, Probe] = {
     "buildah": _program("buildah"),
     "busybox": _program("busybox"),
     "docker-registry": _program("docker-registry"),
+    "cni": _cni,
+    "pasta": _program("pasta"),
+    "slirp4netns": _program("slirp4netns"),
     "skopeo": _program("skopeo"),
     "umoci": _program("umoci"),
     "htpasswd": _program("htpasswd"),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from corral.cgroup.layout import read_layout
 from corral.cgroup.location import CgroupfsLocation, place
 from corral.engine import ledger
+from corral.engine.failpoints import failpoint
 from corral.engine.hostfiles import hosts_text, resolv_text, write_in_place
 from corral.engine.parents import LEAF, default_parent
 from corral.engine.places import is_rootless
@@ -33,6 +34,7 @@ __all__ = ["attach_user", "end_helper", "find_stray"]
 
 START_S = 20.0
 _END_S = 5.0
+_API_SOCKET = "slirp.sock"
 _PACKAGES = {"pasta": "passt", "slirp4netns": "slirp4netns"}
 # pasta answers for the host's resolvers here, wherever they listen.
 _PASTA_DNS = "169.254.1.1"
@@ -60,11 +62,12 @@ def attach_user(places: Places, definition: dict[str, Any], pid: int) -> None:
         helper, entry = _start_pasta(places, definition, pid, program, made["ports"])
     else:
         helper, entry = _start_slirp(places, definition, pid, program)
+    failpoint("network.helper")
     _note(places, definition, helper, entry)
     _move(places, helper["pid"])
     if kind == "slirp4netns":
         for port in made["ports"]:
-            _forward(_api_path(places, definition), port)
+            _forward(places.container_run(definition["id"]), port)
     _write_files(places, definition, entry)
 
 
@@ -114,18 +117,15 @@ def _port_words(ports: list[dict[str, Any]]) -> list[str]:
     return words
 
 
-def _api_path(places: Places, definition: dict[str, Any]) -> str:
-    return f"{places.container_run(definition['id'])}/slirp.sock"
-
-
 def _start_slirp(
     places: Places, definition: dict[str, Any], pid: int, program: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """slirp4netns tells by a descriptor when it is ready, and stays."""
     ready, theirs = os.pipe2(os.O_CLOEXEC)
-    chosen, subnet, is_host_reached = _slirp_words(definition["network"].get("options", []))
+    chosen, subnet, is_host_reached = slirp_words(definition["network"].get("options", []))
     words = [program, "--configure", *chosen, f"--ready-fd={theirs}"]
-    words += ["--api-socket", _api_path(places, definition), "--netns-type=path"]
+    # Relative: a socket's path has 107 letters at most, and ours may be longer.
+    words += ["--api-socket", _API_SOCKET, "--netns-type=path"]
     if is_rootless() or definition.get("namespaces", {}).get("uid_map"):
         words += [f"--userns-path=/proc/{pid}/ns/user"]
     words += [f"/proc/{pid}/ns/net", "tap0"]
@@ -134,9 +134,9 @@ def _start_slirp(
         process = subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=subprocess.DEVNULL,
             stderr=log,
-            cwd="/",
+            cwd=places.container_run(definition["id"]),
             pass_fds=(theirs,),
             start_new_session=True,
         )
@@ -162,7 +162,7 @@ def _start_slirp(
     return helper, entry
 
 
-def _slirp_words(options: list[str]) -> tuple[list[str], ipaddress.IPv4Network, bool]:
+def slirp_words(options: list[str]) -> tuple[list[str], ipaddress.IPv4Network, bool]:
     """Its flags, its range, and whether the host's loopback is reached. Raises: InvalidArgument.
 
     Source: podman-run(1) "--network", slirp4netns[:OPTIONS].
@@ -225,7 +225,7 @@ def _refusal(kind: str, words: str) -> Unavailable:
     return Unavailable(f"run {kind}: {words}", hint=hint)
 
 
-def _forward(path: str, port: dict[str, Any]) -> None:
+def _forward(directory: str, port: dict[str, Any]) -> None:
     """Publish one port through the helper's socket. Raises: AlreadyExists or Unavailable with its words."""
     if port["protocol"] == "sctp":
         raise Unsupported("publish a port of sctp: slirp4netns does not carry it", hint="use tcp or udp")
@@ -240,12 +240,16 @@ def _forward(path: str, port: dict[str, Any]) -> None:
             "guest_port": port["container_port"],
         },
     }
-    with socket.socket(socket.AF_UNIX) as link:
-        link.settimeout(START_S)
-        link.connect(path)
-        link.sendall(dumps(asked).encode())
-        link.shutdown(socket.SHUT_WR)
-        answer = b"".join(iter(lambda: link.recv(4096), b""))
+    folder = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(START_S)
+            link.connect(f"/proc/self/fd/{folder}/{_API_SOCKET}")
+            link.sendall(dumps(asked).encode())
+            link.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: link.recv(4096), b""))
+    finally:
+        os.close(folder)
     found = loads(answer, "slirp4netns")
     if not isinstance(found, dict) or "error" in found:
         said = found["error"].get("desc", "") if isinstance(found, dict) else ""
@@ -280,13 +284,19 @@ def _write_files(places: Places, definition: dict[str, Any], entry: dict[str, An
 
 
 def find_stray(places: Places, container_id: str) -> dict[str, Any] | None:
-    """A helper that was started by somebody who was ended before it was on record: known by its command line."""
-    mark = f"{places.container_run(container_id)}/".encode()
+    """A helper that was started by somebody who was ended before it was on record.
+
+    Known by where it works, or by the files that its command line names.
+    """
+    folder = places.container_run(container_id)
+    mark = f"{folder}/".encode()
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{name}/cmdline", "rb") as file:
                 words = file.read().split(b"\0")
-            if os.path.basename(words[0]).decode() in _PACKAGES and any(word.startswith(mark) for word in words):
+            if os.path.basename(words[0]).decode() not in _PACKAGES:
+                continue
+            if any(word.startswith(mark) for word in words) or os.readlink(f"/proc/{name}/cwd") == folder:
                 return {"program": "stray", "pid": int(name), "start": read_stat(name).start_time_ticks}
         except (OSError, ValueError):
             continue

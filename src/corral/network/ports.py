@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from corral.errors import AlreadyExists, InvalidArgument, PermissionDenied, ResourceExhausted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     Port = dict[str, Any]
 
@@ -130,11 +130,23 @@ def _holder(port: Port) -> str:
         inodes |= {row[9] for row in rows if int(row[1].rpartition(":")[2], 16) == port["host_port"]}
     wanted = {f"socket:[{inode}]" for inode in inodes if inode != "0"}
     for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            links = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
-            if links & wanted:
+        if wanted & set(_links(pid)):
+            try:
                 with open(f"/proc/{pid}/comm") as file:
                     return f"process {pid} ({file.read().strip()})"
+            except OSError:
+                return f"process {pid}"
+    return ""
+
+
+def _links(pid: str) -> Iterator[str]:
+    """What the process's descriptors are, as far as this user may know; some are gone before they are read."""
+    try:
+        numbers = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return
+    for number in numbers:
+        try:
+            yield os.readlink(f"/proc/{pid}/fd/{number}")
         except OSError:
             continue
-    return ""
