@@ -9,8 +9,8 @@ PYTEST := $(PY) -m pytest
 RUNTIME ?= $(CURDIR)/build/bin/corral-runtime
 # The order counts: what is cheap and explains most comes first.
 TEST_FOLDERS := $(wildcard $(addprefix tests/,repo unit native docs userns root conformance behaviours cve attack peers callers fuzz sweep vm))
-LINT_PATHS := src tests native/build.py tools hatch_build.py
-TYPED_PATHS := src tests native/build.py tools hatch_build.py
+LINT_PATHS := src tests native/build.py native/documents.py tools hatch_build.py
+TYPED_PATHS := src tests native/build.py native/documents.py tools hatch_build.py
 SOURCES := $(shell find src native hatch_build.py pyproject.toml README.md -type f \
 	-not -name '*.pyc' -not -path 'native/tests/*' 2>/dev/null)
 
