@@ -16,6 +16,8 @@ from corral.errors import CorralError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from corral.engine.library import Engine
 
 __all__ = ["Attendant"]
@@ -31,6 +33,8 @@ class Attendant:
         self._engine = engine
         self._attended: dict[str, Monitor] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._announced: set[str] = set()
+        self._excused: set[str] = set()
         self.is_ready = asyncio.Event()
 
     async def run(self) -> None:
@@ -43,6 +47,33 @@ class Attendant:
             # The keeper has the command run for whoever ends now.
             for container_id in list(self._attended):
                 self._leave(container_id)
+
+    def from_the_start(self, container_id: str) -> Callable[[Monitor], None]:
+        """A ``before_release`` for a container that the service starts itself: no end is too early to be attended."""
+        loop = asyncio.get_running_loop()
+
+        def attend(_: Monitor) -> None:
+            try:
+                monitor = Monitor.connect(self._engine.places.container_run(container_id))
+                monitor.send_attend()
+            except OSError:
+                return
+            self._announced.add(container_id)
+            try:
+                loop.call_soon_threadsafe(self._watch, container_id, monitor)
+            except RuntimeError:
+                monitor.close()  # the service has ended meanwhile
+
+        return attend
+
+    def excuse(self, container_id: str) -> None:
+        """A client lets this one go and attends its end itself: two of us would only wait for each other."""
+        self._excused.add(container_id)
+
+    async def take_over(self, container_id: str) -> None:
+        """The client of ``excuse`` has gone."""
+        self._excused.discard(container_id)
+        await self._attend(container_id)
 
     async def _reconcile(self) -> None:
         verb = "system_start"
@@ -63,11 +94,15 @@ class Attendant:
 
     async def _follow(self) -> None:
         async for event in self._engine.events(filters=["type=container", "event=start"]):
-            if event.get("type") == "container":
+            if event.get("type") != "container":
+                continue
+            if event["id"] in self._announced:
+                self._announced.discard(event["id"])
+            else:
                 await self._attend(event["id"])
 
     async def _attend(self, container_id: str) -> None:
-        if container_id in self._attended:
+        if container_id in self._attended or container_id in self._excused:
             return
         try:
             facts = await self._engine.do(status.look, self._engine.places, container_id)
@@ -76,12 +111,18 @@ class Attendant:
             monitor = Monitor.connect(self._engine.places.container_run(container_id))
         except (CorralError, OSError):
             return  # it has just ended, or is being removed; there is nothing to attend
-        self._attended[container_id] = monitor
         try:
             monitor.send_attend()
         except OSError:
-            self._leave(container_id)
+            monitor.close()
             return
+        self._watch(container_id, monitor)
+
+    def _watch(self, container_id: str, monitor: Monitor) -> None:
+        if container_id in self._attended:
+            monitor.close()
+            return
+        self._attended[container_id] = monitor
         asyncio.get_running_loop().add_reader(monitor.fileno(), self._begin_end, container_id)
 
     def _begin_end(self, container_id: str) -> None:

@@ -71,6 +71,7 @@ class Connection:
     """Reads requests and hands them to ``answer`` one after the other, until the client closes or misbehaves.
 
     ``peer``: (pid, uid, gid) of who connected. ``held``: ids of containers that wait for this client to start them.
+    ``attended``: of those that it has let go since, and whose ends it attends.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Connection:
     ) -> None:
         self.peer = peer
         self.held: set[str] = set()
+        self.attended: set[str] = set()
         self._reader = reader
         self._writer = writer
         self._answer = answer

@@ -18,6 +18,7 @@ import socket
 
 from corral.engine import status
 from corral.engine.library import Engine
+from corral.engine.names import make_id
 from corral.engine.programs import child_environment, find_program
 from corral.errors import AlreadyExists, CorralError, InvalidArgument, NotFound, PermissionDenied, Unavailable
 from corral.serve.attending import Attendant
@@ -154,6 +155,8 @@ class Service:
             try:
                 await connection.run()
             finally:
+                for container_id in connection.attended:
+                    await self._attendant.take_over(container_id)
                 if connection.held:
                     await self._give_up(connection.held)
         finally:
@@ -201,11 +204,22 @@ class Service:
         try:
             _log.info("%s by uid %d pid %d", verb, connection.peer[1], connection.peer[0])
             with span(verb):
+                self._arrange_end(verb, arguments, connection)
                 result = await self._engine.do(call.function, self._engine.places, **arguments)
             self._hold(verb, arguments, result, connection)
             await connection.send_json(result)
         finally:
             self._busy -= 1
+
+    def _arrange_end(self, verb: str, arguments: dict[str, Any], connection: Connection) -> None:
+        """Who attends the end of what is about to be started: this service, or the client that holds it."""
+        if verb == "run" and not arguments.get("is_created_only"):
+            container_id = str(arguments["request"].get("id") or make_id())
+            arguments["request"] = {**arguments["request"], "id": container_id}
+            arguments["before_release"] = self._attendant.from_the_start(container_id)
+        elif verb == "start" and arguments["reference"] in connection.held:
+            connection.attended.add(arguments["reference"])
+            self._attendant.excuse(arguments["reference"])
 
     @staticmethod
     def _hold(verb: str, arguments: dict[str, Any], result: object, connection: Connection) -> None:
