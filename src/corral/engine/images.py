@@ -11,14 +11,15 @@ if TYPE_CHECKING:
 __all__ = ["lease_image", "release_image"]
 
 
-def lease_image(places: Places, container_id: str, name: str) -> dict[str, Any]:
+def lease_image(places: Places, container_id: str, name: str, *, is_synced: bool = True) -> dict[str, Any]:
     """Keep the image from being removed and return its ``id``, ``config`` and ``chains`` (top layer first).
 
+    ``is_synced``: also after a loss of power.
     Raises: NotFound.
     """
     from corral.image.store import ImageStore
 
-    image = ImageStore(places.images).lease(f"container-{container_id}", name)
+    image = ImageStore(places.images).lease(f"container-{container_id}", name, is_synced=is_synced)
     return {
         "id": image.id,
         "config": image.config,

@@ -62,8 +62,11 @@ def unique() -> str:
     return posix.urandom(8).hex()
 
 
-def write_atomically(path: str, data: bytes, *, mode: int, temporary: str = "") -> None:
-    """Make ``path`` hold ``data``, durably, so that others see the old content or all of the new."""
+def write_atomically(path: str, data: bytes, *, mode: int, temporary: str = "", is_synced: bool = True) -> None:
+    """Make ``path`` hold ``data``, so that others see the old content or all of the new.
+
+    ``is_synced``: durably, also after a loss of power.
+    """
     temporary = temporary or f"{path}.new-{unique()}"
     try:
         fd = posix.open(temporary, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o600)
@@ -72,11 +75,13 @@ def write_atomically(path: str, data: bytes, *, mode: int, temporary: str = "") 
             while view:
                 view = view[posix.write(fd, view) :]
             posix.fchmod(fd, mode)
-            posix.fsync(fd)
+            if is_synced:
+                posix.fsync(fd)
         finally:
             posix.close(fd)
         posix.rename(temporary, path)
-        sync_directory(paths.dirname(path))
+        if is_synced:
+            sync_directory(paths.dirname(path))
     except OSError as exc:
         try:
             posix.unlink(temporary)

@@ -110,8 +110,11 @@ class Lease:
         self.manifest = manifest
 
 
-def write_lease(root: str, lease: Lease) -> None:
-    """Make or replace the owner's lease, durably. The caller holds the lock, and the image exists under it."""
+def write_lease(root: str, lease: Lease, *, is_synced: bool = True) -> None:
+    """Make or replace the owner's lease, durably if ``is_synced``.
+
+    The caller holds the lock, and the image exists under it.
+    """
     _check_owner(lease.owner)
     try:
         paths.make_directories(f"{root}/leases", 0o700)
@@ -120,7 +123,9 @@ def write_lease(root: str, lease: Lease) -> None:
     text = dumps({"image": lease.image_id, "manifest": lease.manifest})
     # The temporary name begins with a dot: no owner's does.
     temporary = f"{root}/leases/.new-{unique()}"
-    write_atomically(f"{root}/leases/{lease.owner}", text.encode(), mode=0o600, temporary=temporary)
+    write_atomically(
+        f"{root}/leases/{lease.owner}", text.encode(), mode=0o600, temporary=temporary, is_synced=is_synced
+    )
 
 
 def remove_lease(root: str, owner: str) -> None:

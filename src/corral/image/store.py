@@ -342,11 +342,14 @@ class ImageStore:
         removal.freed_bytes = self.sweep()
         return removal
 
-    def lease(self, owner: str, name: str) -> Image:
-        """Keep the image for ``owner`` (``container-ID``) until ``release``; a lease of the owner's is replaced."""
+    def lease(self, owner: str, name: str, *, is_synced: bool = True) -> Image:
+        """Keep the image for ``owner`` (``container-ID``) until ``release``; a lease of the owner's is replaced.
+
+        ``is_synced``: also after a loss of power, which an owner that will be gone then does not need.
+        """
         with Lock(self.path, is_shared=True):
             image = self.resolve(name)
-            write_lease(self.path, Lease(owner, image.id, image.digest))
+            write_lease(self.path, Lease(owner, image.id, image.digest), is_synced=is_synced)
         return image
 
     def release(self, owner: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _struct as struct
 import posix
+import sys
 
 from corral.linux import paths
 from corral.linux.bpf_classic import INSN_SIZE, MAX_INSNS, structure_problem
@@ -27,11 +28,8 @@ _FOREIGN_WRITE = 0o022
 
 def sha256(data: bytes) -> bytes:
     """The digest, from the small C module: hashlib would load OpenSSL, which costs more than the cache saves."""
-    module: Any
-    try:
-        module = __import__("_sha2")  # Python 3.12
-    except ImportError:
-        module = __import__("_sha256")
+    # By version: a search for a module that is not there is made anew each time.
+    module: Any = __import__("_sha2" if sys.version_info >= (3, 12) else "_sha256")
     digest: bytes = module.sha256(data).digest()
     return digest
 

@@ -108,3 +108,41 @@ def test_a_reader_sees_whole_events_when_one_is_being_written(places: Places) ->
     with open(f"{places.events}/journal", "ab") as file:
         file.write(b'{"n":2')
     assert numbers(places) == [1]
+
+
+def test_what_is_new_is_all_that_is_read_when_the_journal_is_long(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A follower pays for what it has not seen: each number gives just what comes after it, with few lines parsed."""
+    monkeypatch.setattr(journal, "MAX_BYTES", 60_000)
+    total = 1500
+    for _ in range(total):
+        append(places)
+    parsed: list[bytes] = []
+    parse = journal._parse
+
+    def counting(line: bytes) -> dict[str, object] | None:
+        parsed.append(line)
+        return parse(line)
+
+    monkeypatch.setattr(journal, "_parse", counting)
+    for after in (1, 2, 399, 700, 1111, total - 1, total):
+        parsed.clear()
+        assert numbers(places, after=after) == list(range(after + 1, total + 1))
+        assert len(parsed) == total - after
+
+
+def test_no_event_is_skipped_when_lines_in_between_cannot_be_read(places: Places) -> None:
+    """Damage hides the lines that it hit, and no others."""
+    for _ in range(400):
+        append(places)
+    path = f"{places.events}/journal"
+    lines = Path(path).read_bytes().splitlines(keepends=True)
+    for at in range(100, 300):
+        lines[at] = b"#" * (len(lines[at]) - 1) + b"\n"
+    Path(path).write_bytes(b"".join(lines))
+    assert [event["n"] for event in journal.read(places, after=50) if event["type"] != "gap"] == [
+        *range(51, 101),
+        *range(301, 401),
+    ]
+    assert numbers(places, after=398) == [399, 400]

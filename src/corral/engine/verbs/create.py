@@ -149,7 +149,9 @@ def _resolve_root(places: Places, definition: dict[str, Any]) -> dict[str, Any]:
     """Check that the root is there; returns what the image gives (``lease_image``), {} for a root that is none."""
     root = dict(definition["root"])
     if root.get("kind") == "image":
-        found = lease_image(places, definition["id"], root.get("image_id") or root.get("image", ""))
+        wanted = root.get("image_id") or root.get("image", "")
+        # As with the definition: one that is gone after its run has no life beyond a loss of power.
+        found = lease_image(places, definition["id"], wanted, is_synced=not definition.get("auto_remove"))
         root["image_id"] = found["id"]
         definition["root"] = root
         return found
