@@ -39,9 +39,9 @@ def resolve_maps(places: Places, definition: dict[str, Any]) -> None:
         return
     if modes.get("uid_map"):
         if is_rootless():
-            own = own_maps()
-            for key, maps in zip(("uid_map", "gid_map"), own, strict=True):
-                modes[key] = _through(modes.get(key) or modes["uid_map"], maps)
+            uids, gids = own_maps()
+            wanted = modes["uid_map"]
+            modes["uid_map"], modes["gid_map"] = _through(wanted, uids), _through(modes.get("gid_map") or wanted, gids)
     elif is_rootless():
         modes["uid_map"], modes["gid_map"] = _rootless(mode, rest)
     elif mode in ("auto", "private"):
