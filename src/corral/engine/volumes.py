@@ -220,9 +220,19 @@ def remove_volume(places: Places, name: str) -> None:
         posix.rename(dead, directory(places, name))
         raise
     journal.emit(places, "volume", "remove", name, name=name, attributes={"labels": volume.get("labels", {})})
-    stays = files.remove_tree(dead)
+    stays = _remove_tree(dead)
     if stays:
         raise PermissionDenied(f"remove volume {name!r}: {stays[0]}", hint="`corral gc` tries again")
+
+
+def _remove_tree(path: str) -> list[str]:
+    """Remove a volume's directory; returns what stays."""
+    from corral.engine.removal import remove_dead
+
+    try:
+        return remove_dead(path)
+    except CorralError as exc:
+        return [str(exc)]
 
 
 def _refuse_used(places: Places, name: str) -> None:
@@ -332,7 +342,7 @@ def collect_volumes(places: Places) -> list[str]:
         return []
     with FileLock(f"{places.volumes}/.lock"):
         halves = [name for name in posix.listdir(places.volumes) if name.startswith((".new-", ".dead-"))]
-        removed += [name for name in halves if not files.remove_tree(f"{places.volumes}/{name}")]
+        removed += [name for name in halves if not _remove_tree(f"{places.volumes}/{name}")]
     having = users(places)
     for name in list_volumes(places):
         try:

@@ -24,12 +24,13 @@ TIMEOUT_S = 120
 USER = 48723
 FIRST_SUBID, SUBIDS = 1000000, 65536
 # The address of the host towards the world, which is the other end of a pair.
-ADDRESS = "192.0.2.5"
+ADDRESS, CLIENT = "192.0.2.5", "192.0.2.6"
 _PR_SET_CHILD_SUBREAPER = 36
 _PREPARE = f"""set -e
 ip link set lo up
 ip link add up0 type veth peer name up1
 ip address add {ADDRESS}/24 dev up0
+ip address add {CLIENT}/24 dev up0
 ip link set up0 up
 ip link set up1 up
 ip route add default via 192.0.2.1
@@ -48,6 +49,7 @@ import socket, sys
 host, port, kind = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM) as s:
     s.settimeout(5)
+    s.bind((sys.argv[4], 0))
     s.connect((host, port))
     s.sendall(b"hello")
     print(s.recv(100).decode())
@@ -124,13 +126,14 @@ class Host:
         eventually(lambda: "listening" in self("logs", name).stdout)
         return made
 
-    def ask(self, address: str, port: int, protocol: str = "tcp") -> str:
-        """What answers there, asked from the host."""
-        return self.inside(sys.executable, "-c", _ASK, address, str(port), protocol).stdout.strip()
+    def ask(self, address: str, port: int, protocol: str = "tcp", *, source: str = "") -> str:
+        """What answers there, asked from the host, by its address ``source``."""
+        return self.inside(sys.executable, "-c", _ASK, address, str(port), protocol, source).stdout.strip()
 
     def ask_from(self, container: str, address: str, port: int = 80, *, code: int | None = 0) -> str:
         """What answers there, asked from a container."""
-        return self("exec", container, sys.executable, "-c", _ASK, address, str(port), "tcp", code=code).stdout.strip()
+        words = (sys.executable, "-c", _ASK, address, str(port), "tcp", "")
+        return self("exec", container, *words, code=code).stdout.strip()
 
     def address(self, container: str, network: str = "") -> str:
         """The container's first address, or that on one network."""
