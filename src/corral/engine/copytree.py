@@ -28,8 +28,9 @@ _MAX_LINKS = 40
 
 
 def look(root_fd: int, path: str, *, is_followed: bool = True) -> dict[str, Any] | None:
-    """What ``path`` is in the tree: ``kind`` (``directory``, ``file``, ``link``, ``other``), ``mode``, ``uid``, ``gid``,
-    ``size``, ``mtime_ns``, ``link`` (its text), and ``path``, where it is once links are followed. None: nothing there.
+    """What ``path`` is in the tree: ``kind`` (``directory``, ``file``, ``link``, ``other``), ``mode``, ``uid``,
+    ``gid``, ``size``, ``mtime_ns``, ``link`` (its text), and ``path``, where it is once links are followed. None:
+    nothing is there.
 
     ``is_followed``: a link as the last component means what it points to.
     """
