@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from native.driver import make_rootfs
 from root.network.conftest import ADDRESS, Host
 
-pytestmark = [pytest.mark.requires("root", "cni"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.requires("root", "cni", "cc", "busybox"), pytest.mark.timeout(400)]
 
 ENGINE = Path(__file__).resolve().parents[3] / "src" / "corral" / "engine"
 POINTS = sorted(set(re.findall(r'failpoint\("(network\.[a-z_.]+)"\)', (ENGINE / "network.py").read_text())))
@@ -158,3 +161,47 @@ def test_next_run_has_the_network_again(host: Host) -> None:
     assert host.inside("sh", "-c", "iptables-save | grep -c 'dport 8095 -j DNAT'").stdout == "1\n"
     host("stop", "-t", "0", "web")
     assert host.rests() == []
+
+
+def test_many_start_at_once_on_a_network_that_is_not_there_yet(host: Host) -> None:
+    """One of them makes it; each gets an address of its own and a port of its own."""
+    words = ["run", "-d", "--network", "bridge", "-p", "80", "host", "sleep", "1000"]
+    with ThreadPoolExecutor(6) as pool:
+        made = [done.stdout.strip() for done in pool.map(lambda _: host(*words), range(6))]
+    assert len({host.address(container) for container in made}) == 6
+    assert len({host.network_of(container)["ports"][0]["host_port"] for container in made}) == 6
+    known = host("exec", made[0], "cat", "/etc/hosts").stdout
+    assert [container for container in made if container[:12] not in known] == []
+
+
+def test_shared_network_has_one_address_and_one_hosts_file(host: Host) -> None:
+    """--network container:NAME: loopback is common, and what is known by name as well."""
+    host.serve("web", "--network", "bridge")
+    shown = host("run", "--rm", "--network", "container:web", "host", "cat", "/etc/hosts").stdout
+    assert f"{host.address('web')}\t" in shown
+    asked = host("run", "-d", "--network", "container:web", "--name", "side", "host", "sleep", "1000").stdout.strip()
+    assert host.ask_from(asked, "127.0.0.1") == "web"
+
+
+def test_network_that_somebody_took_apart_does_not_keep_a_container(host: Host) -> None:
+    """No namespace of the name, no rules, no network any more: deleting goes on what is on record."""
+    host("network", "create", "back")
+    made = host.serve("web", "--network", "back", "-p", "8098:80")
+    host.inside("sh", "-c", "umount -l /run/netns/corral-*; iptables -t nat -F; iptables -F")
+    (host.store / "networks" / "back.conflist").unlink()
+    host("rm", "-f", "web")
+    assert host.rests(made) == []
+
+
+def test_ports_of_an_image_are_published_when_asked_for(host: Host, tmp_path: Path) -> None:
+    """-P: those that it exposes, each on a free port; `ps` shows which."""
+    root = make_rootfs(tmp_path / "base")
+    archive = tmp_path / "base.tar"
+    subprocess.run(["tar", "-C", str(root), "-cf", str(archive), "."], check=True)
+    host("import", "--change", "EXPOSE 80", "--change", "EXPOSE 53/udp", str(archive), "base")
+    host("run", "-d", "--name", "c", "-P", "--network", "bridge", "base", "busybox", "sleep", "1000")
+    ports = {
+        f"{item['container_port']}/{item['protocol']}": item["host_port"] for item in host.network_of("c")["ports"]
+    }
+    assert sorted(ports) == ["53/udp", "80/tcp"]
+    assert f"0.0.0.0:{ports['80/tcp']}->80/tcp" in host("ps").stdout

@@ -59,7 +59,7 @@ def to_row(facts: Facts) -> dict[str, Any]:
         "image_id": definition.get("root", {}).get("image_id", ""),
         "command": [*definition["process"].get("entrypoint", []), *definition["process"].get("command", [])],
         "created_ns": definition.get("created_ns", 0),
-        "ports": definition.get("network", {}).get("ports", []),
+        "ports": facts.state.get("network", {}).get("ports") or definition.get("network", {}).get("ports", []),
         "networks": [item["name"] for item in definition.get("network", {}).get("attachments", [])],
         "labels": definition.get("labels", {}),
         "mounts": [item.get("source") or item["target"] for item in definition.get("mounts", [])],

@@ -84,10 +84,13 @@ def system_df(places: Places) -> dict[str, Any]:
         image["is_used"] = image["id"] in used
     volumes = []
     if paths.isdir(places.volumes):
-        import posix
+        from corral.engine.volumes import list_volumes, users
 
-        found = [name for name in sorted(posix.listdir(places.volumes)) if not name.startswith(".")]
-        volumes = [{"name": name, "size_bytes": tree_bytes(f"{places.volumes}/{name}")} for name in found]
+        having = users(places)
+        volumes = [
+            {"name": name, "size_bytes": tree_bytes(f"{places.volumes}/{name}"), "is_used": name in having}
+            for name in list_volumes(places)
+        ]
     layers = tree_bytes(places.layers) if paths.isdir(places.layers) else 0
     return {"containers": containers, "images": images, "volumes": volumes, "layers_bytes": layers}
 
