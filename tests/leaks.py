@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["MARK_VARIABLE", "Snapshot", "find_leaks", "new_mark", "take_snapshot"]
+__all__ = ["MARK_VARIABLE", "Snapshot", "find_leaks", "marked_processes", "new_mark", "take_snapshot"]
 
 # Processes that inherit this variable with the test's mark are the test's.
 MARK_VARIABLE = "CORRAL_TEST_MARK"
@@ -63,7 +63,7 @@ def find_leaks(before: Snapshot) -> list[str]:
     leaks += [f"cgroup {item}" for item in sorted(after.cgroups - before.cgroups)]
     leaks += [f"state {item}" for item in sorted(after.state - before.state)]
     leaks += [f"child process {item}" for item in sorted(after.children - before.children)]
-    leaks += [f"process {item}" for item in sorted(_marked_processes(before.mark))]
+    leaks += [f"process {item}" for item in sorted(marked_processes(before.mark))]
     return leaks
 
 
@@ -114,7 +114,8 @@ def _command_name(pid: str) -> str:
     return "?"
 
 
-def _marked_processes(mark: str) -> Iterator[str]:
+def marked_processes(mark: str) -> Iterator[str]:
+    """``PID NAME`` of each process that inherited the test's mark."""
     wanted = f"{MARK_VARIABLE}={mark}".encode()
     for pid in os.listdir("/proc"):
         if pid.isdigit() and int(pid) != os.getpid():

@@ -19,7 +19,7 @@ from corral.engine.stopping import finish_stop
 from corral.engine.teardown import delete_record, tear_down
 from corral.engine.verbs.exited import due, is_restart_due
 from corral.engine.verbs.restart import finish_restart
-from corral.errors import CorralError, NotFound
+from corral.errors import AlreadyExists, CorralError, NotFound
 from corral.runtime.record import is_locked
 
 TYPE_CHECKING = False
@@ -51,6 +51,7 @@ def reconcile(places: Places, *, starts: bool = False) -> Report:
     _pods(places, report)
     _void_names(places, report)
     _orphans(places, report)
+    _half_made_records(places, report)
     _images(places, report)
     return report
 
@@ -139,7 +140,10 @@ def _adopt(facts: Facts) -> bool:
         if has_monitor(run_directory):
             # The keeper that was just started has found it, or made it a new one.
             return True
-        keeper.spawn(_spec_of(run_directory))
+        try:
+            keeper.spawn(_spec_of(run_directory))
+        except AlreadyExists:
+            return False  # the keeper was about to do the same
     return True
 
 
@@ -250,6 +254,22 @@ def _orphans(places: Places, report: Report) -> None:
             if name.startswith(".") or name in known or ledger.is_container(places, name):
                 continue
             _do(report, "remove what was left of", name, lambda name=name, action=action: action(places, name))  # type: ignore[misc]
+
+
+def _half_made_records(places: Places, report: Report) -> None:
+    """Records whose maker or remover died at it. Who makes one has the container's ``start`` lease meanwhile."""
+    for name in sorted(posix.listdir(places.runtime_root)):
+        kind, _, rest = name.partition("-")
+        container_id = rest.rpartition("-")[0]
+        if kind == ".dead" or (kind == ".new" and not _is_starting(places, container_id)):
+            path = f"{places.runtime_root}/{name}"
+            _do(report, "remove a half-made record of", container_id, lambda path=path: _remove_dead(path))  # type: ignore[misc]
+
+
+def _is_starting(places: Places, container_id: str) -> bool:
+    if not ledger.is_container(places, container_id):
+        return False
+    return leases.is_owned(ledger.read(places, container_id).get("leases", {}).get("start"))
 
 
 def _remove_run(places: Places, container_id: str) -> None:

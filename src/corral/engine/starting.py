@@ -233,8 +233,10 @@ def _let_go(facts: Facts, lease: Lease, before_release: BeforeRelease | None) ->
         failpoint("start.releasing")
         release(places.container_run(container_id), before_release)
     except BaseException as exc:
-        _undo(facts, exc)
-        raise
+        # A monitor that died at it may have let init go before: then it runs, whoever was to tell us.
+        if status.look(places, container_id).status != status.RUNNING:
+            _undo(facts, exc)
+            raise
     failpoint("start.released")
     journal.emit(
         places,

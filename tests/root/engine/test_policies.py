@@ -96,7 +96,8 @@ def test_s4_7_init_is_reported_as_oom_killed_when_its_limit_hit(engine: Engine, 
     assert (ended["code"], ended["oom_killed"]) == (137, True)
     assert ended["reason"] == "OOMKilled"
     # The kernel limits how often it writes down whom it killed.
-    assert (ended["oom"]["victim"], ended["oom"]["whose"]) in (("init", "own"), ("unknown", "unknown"))
+    assert ended["oom"]["victim"] in ("init", "unknown")
+    assert ended["oom"]["whose"] in ("own", "unknown")
     assert engine.events(container)[-2:] == ["oom", "died"]
 
 
