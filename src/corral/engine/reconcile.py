@@ -10,9 +10,11 @@ import posix
 import time
 
 from corral.engine import files, journal, leases, ledger, names, restart, status
+from corral.engine.deadfiles import remove_dead
+from corral.engine.disposal import remove_dead
 from corral.engine.failpoints import failpoint
 from corral.engine.locks import FileLock
-from corral.engine.removal import remove_container, remove_dead
+from corral.engine.removal import remove_container
 from corral.engine.settle import settle, tell_due
 from corral.engine.starting import start_container, undo_start
 from corral.engine.stopping import finish_stop

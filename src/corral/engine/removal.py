@@ -7,11 +7,11 @@ from __future__ import annotations
 import posix
 import time
 
-from corral.engine import files, journal, leases, ledger, names, status
+from corral.engine import journal, leases, ledger, names, status
+from corral.engine.deadfiles import remove_dead
 from corral.engine.failpoints import failpoint
 from corral.engine.images import release_image
 from corral.engine.locks import FileLock
-from corral.engine.places import is_rootless
 from corral.engine.teardown import remove_run_directory, tear_down
 from corral.errors import CorralError, FailedPrecondition, NotFound, ResourceExhausted, Unavailable
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from corral.engine.places import Places
     from corral.engine.status import Facts
 
-__all__ = ["remove_container", "remove_dead"]
+__all__ = ["remove_container"]
 
 LEASE_S = 120.0
 
@@ -91,18 +91,6 @@ def _remove_files(facts: Facts) -> list[str]:
     )
     failpoint("rm.told")
     return problems + remove_dead(dead)
-
-
-def remove_dead(path: str) -> list[str]:
-    """Remove a container's directory that has no name any more; returns what stays."""
-    stays = files.remove_tree(path)
-    if stays and is_rootless():
-        from corral.engine.rootfs import empty_inside
-
-        # Files of the container's other ids, and directories that an overlay closed to all.
-        empty_inside(path)
-        stays = files.remove_tree(path)
-    return stays
 
 
 def _has_volumes(facts: Facts) -> bool:

@@ -227,7 +227,7 @@ def remove_volume(places: Places, name: str) -> None:
 
 def _remove_tree(path: str) -> list[str]:
     """Remove a volume's directory; returns what stays."""
-    from corral.engine.removal import remove_dead
+    from corral.engine.deadfiles import remove_dead
 
     try:
         return remove_dead(path)
