@@ -11,7 +11,6 @@ import time
 
 from corral.engine import files, journal, leases, ledger, names, restart, status
 from corral.engine.deadfiles import remove_dead
-from corral.engine.disposal import remove_dead
 from corral.engine.failpoints import failpoint
 from corral.engine.locks import FileLock
 from corral.engine.removal import remove_container
