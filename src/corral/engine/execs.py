@@ -14,6 +14,7 @@ from corral.cgroup.member import Member, members_below
 from corral.cgroup.removal import remove_group
 from corral.engine import exits, files, groups, journal, status
 from corral.engine.accounts import resolve_account
+from corral.engine.execends import tell_end
 from corral.engine.failpoints import failpoint
 from corral.engine.launching import converse
 from corral.engine.logs import Reader
@@ -34,11 +35,12 @@ KILL_S = 10.0
 
 
 class Exec:
-    """An exec that has begun. ``directory`` is its; ``group`` its own sub-group, empty when it has none."""
+    """An exec that has begun. ``directory`` is its; ``group`` its own sub-group, if any; ``name`` the container's."""
 
-    __slots__ = ("container_id", "directory", "exec_id", "group", "places")
+    __slots__ = ("container_id", "directory", "exec_id", "group", "name", "places")
 
-    def __init__(self, places: Places, container_id: str, exec_id: str, group: list[Member]) -> None:
+    def __init__(self, places: Places, container_id: str, exec_id: str, group: list[Member], *, name: str) -> None:
+        self.name = name
         self.places = places
         self.container_id = container_id
         self.exec_id = exec_id
@@ -87,15 +89,17 @@ def begin_exec(facts: Facts, request: dict[str, Any], *, has_limit: bool = False
         raise
     failpoint("exec.begun")
     journal.emit(places, "container", "exec", container_id, name=name, attributes={"exec": exec_id})
-    return Exec(places, container_id, exec_id, group)
+    return Exec(places, container_id, exec_id, group, name=name)
 
 
-def end_exec(exec_: Exec, *, is_killed: bool) -> None:
-    """Put away what an exec leaves; ``is_killed``: end all its processes first. Idempotent."""
+def end_exec(exec_: Exec, end: dict[str, Any] | None) -> None:
+    """Tell of an exec's end, and put away what it leaves. ``end`` None: it has not ended, and now is, with all it left."""
+    is_killed = end is None
     if is_killed:
         _kill(exec_)
         # Its monitor has its directory until the end is written.
-        exec_.wait(KILL_S)
+        end = exec_.wait(KILL_S)
+    tell_end(exec_.places, exec_.container_id, exec_.exec_id, end, name=exec_.name)
     if exec_.group:
         # Processes that it left on purpose keep the group; it goes with the container's then.
         remove_group(exec_.group, deadline_s=KILL_S if is_killed else 0.0)
@@ -134,20 +138,11 @@ def run_to_end(facts: Facts, words: list[str], *, timeout_s: float) -> tuple[int
     running = begin_exec(facts, {"command": words}, has_limit=True)
     end = running.wait(timeout_s)
     output = b"\n".join(entry.data for entry in Reader(f"{running.directory}/log").read()).decode("utf-8", "replace")
-    end_exec(running, is_killed=end is None)
-    told = journal_end(facts, running.exec_id, end)
+    end_exec(running, end)
     if end is None:
         return -1, f"{output}\nit did not end within {timeout_s:g} s".strip()
-    return told, output
-
-
-def journal_end(facts: Facts, exec_id: str, end: dict[str, Any] | None) -> int:
-    """Tell of the end of an exec; returns its exit code, -1 for one that nobody knows."""
-    code = end.get("code") if end is not None else None
-    shown = {"exec": exec_id, "code": code}
-    name = facts.definition.get("name", "")
-    journal.emit(facts.places, "container", "exec_died", facts.container_id, name=name, attributes=shown)
-    return code if isinstance(code, int) else -1
+    code = end["code"]
+    return code if isinstance(code, int) else -1, output
 
 
 def _process(facts: Facts, request: dict[str, Any]) -> dict[str, Any]:

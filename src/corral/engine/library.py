@@ -370,7 +370,7 @@ class Exec:
         from corral.engine.execs import end_exec
 
         end = await self.engine.do(self._running.wait, timeout_s)
-        await self.engine.do(end_exec, self._running, is_killed=end is None)
+        await self.engine.do(end_exec, self._running, end)
         if end is None:
             raise Timeout(f"exec {self.id[:12]}: it did not end within {timeout_s:g} s", hint="it was ended")
         return Exit(end)

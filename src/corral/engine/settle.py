@@ -12,6 +12,7 @@ from corral.engine import exits, journal, leases, ledger, restart, status
 from corral.engine.failpoints import failpoint
 from corral.engine.teardown import tear_down
 from corral.errors import CorralError, NotFound, Timeout
+from corral.linux import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,12 +59,21 @@ def settle_held(facts: Facts) -> dict[str, Any]:
     failpoint("settle.begin")
     end: dict[str, Any] = facts.state["exit"] if facts.is_settled else _judge(facts)
     failpoint("settle.judged")
+    _tell_execs(facts)
     _tell(facts, end)
     failpoint("settle.told")
     tear_down(facts)
     failpoint("settle.torn_down")
     _decide(facts, end)
     return end
+
+
+def _tell_execs(facts: Facts) -> None:
+    """The container's end is the last of all, so those of its execs come before."""
+    if paths.isdir(f"{facts.places.container_run(facts.container_id)}/exec"):
+        from corral.engine.execends import tell_all
+
+        tell_all(facts)
 
 
 def _is_due(facts: Facts) -> bool:

@@ -92,7 +92,7 @@ def _resolve(places: Places, request: dict[str, Any]) -> tuple[dict[str, Any], d
         raise AlreadyExists(f"create container {definition['id'][:12]}: there is one with this id")
     definition["created_ns"] = time.time_ns()
     definition.setdefault("network", {"mode": "none" if is_rootless() else "bridge"})
-    if definition["network"].get("attachments"):
+    if definition["network"].get("mode") == "bridge":
         from corral.engine.networks import resolve_attachments
 
         definition["network"] = resolve_attachments(places, definition["network"])

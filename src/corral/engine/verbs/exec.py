@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corral.engine import names, status
-from corral.engine.execs import begin_exec, end_exec, journal_end
+from corral.engine.execs import begin_exec, end_exec
 from corral.engine.keeper import Monitor
 from corral.errors import Timeout
 
@@ -41,8 +41,7 @@ def exec_(
     if is_detached:
         return {"id": container_id, "exec_id": running.exec_id}
     end = running.wait(timeout_s)
-    end_exec(running, is_killed=end is None)
-    journal_end(facts, running.exec_id, end)
+    end_exec(running, end)
     if end is None:
         raise Timeout(
             f"exec in container {facts.definition.get('name', reference)!r}: {request['command'][0]!r} did not end"

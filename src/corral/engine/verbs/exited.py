@@ -31,7 +31,7 @@ def exited(places: Places, container_id: str, exec_id: str = "") -> dict[str, An
 
 def _exec_ended(places: Places, container_id: str, exec_id: str) -> dict[str, Any]:
     from corral.engine import exits
-    from corral.engine.execs import journal_end
+    from corral.engine.execends import tell_end
     from corral.engine.files import read_object_or_none
 
     record = read_object_or_none(f"{places.exec_run(container_id, exec_id)}/exit")
@@ -41,7 +41,7 @@ def _exec_ended(places: Places, container_id: str, exec_id: str) -> dict[str, An
         return {"id": container_id, "exec_id": exec_id, "exit": {}}
     end = exits.to_exit(record) if record is not None else None
     if end is not None:
-        journal_end(facts, exec_id, end)
+        tell_end(places, container_id, exec_id, end, name=facts.definition.get("name", ""))
     return {"id": container_id, "exec_id": exec_id, "exit": end or {}}
 
 
