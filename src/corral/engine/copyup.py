@@ -6,6 +6,7 @@ Source: docker-run(1) "--volume"; podman-run(1) "--volume", option U.
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -124,8 +125,10 @@ def give_away(places: Places, definition: dict[str, Any], place: SpecPlace) -> N
         if "U" not in item.get("options", []) or item["type"] not in ("bind", "volume"):
             continue
         path = place["volumes"][item["source"]] if item["type"] == "volume" else item["source"]
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            call(where, "chown", {"uid": uid, "gid": gid}, fds=[fd])
+            mode = os.fstat(fd).st_mode
+            asked = {"uid": uid, "gid": gid, "mode": stat.S_IMODE(mode)}
+            call(where, "chown" if stat.S_ISDIR(mode) else "own", asked, fds=[fd])
         finally:
             os.close(fd)

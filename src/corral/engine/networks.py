@@ -176,7 +176,7 @@ def attachment_names(network: dict[str, Any]) -> list[str]:
 
 def resolve_attachments(places: Places, network: dict[str, Any]) -> dict[str, Any]:
     """The networks of a container by name, each of which is there. Raises: NotFound, InvalidArgument."""
-    rows = [{**item, "name": item.get("name") or DEFAULT} for item in network["attachments"]]
+    rows = [{**item, "name": item.get("name") or DEFAULT} for item in network.get("attachments") or [{}]]
     named = [item["name"] for item in rows]
     for name in named:
         if named.count(name) > 1:

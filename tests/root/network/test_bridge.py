@@ -70,6 +70,20 @@ def test_networks_can_be_joined_and_left_while_it_runs(host: Host) -> None:
     assert "eth1" not in host("exec", "web", "cat", "/proc/net/dev").stdout
 
 
+def test_container_without_network_can_be_given_one(host: Host) -> None:
+    """While it runs; and it has it again when it starts anew. One with the host's cannot."""
+    host.serve("web", "--network", "none")
+    host("network", "connect", "corral", "web")
+    host.serve("other", "--network", "bridge")
+    assert host.ask_from("other", "web") == "web"
+    host("restart", "-t", "0", "web")
+    assert host.network_of("web")["networks"][0]["name"] == "corral"
+    host("network", "disconnect", "corral", "web")
+    assert host.network_of("web")["networks"] == []
+    host("create", "--name", "open", "--network", "host", "host", "true")
+    assert "its network is 'host'" in host("network", "connect", "corral", "open", code=None).stderr
+
+
 def test_network_in_use_stays_and_its_bridge_goes_with_it(host: Host) -> None:
     """`rm` names who has it; `prune` takes only what nobody has."""
     host("network", "create", "back")

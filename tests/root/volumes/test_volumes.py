@@ -81,6 +81,15 @@ def test_link_in_the_image_does_not_lead_out_of_it(cli: Cli, rootfs: Path) -> No
     assert not (path / "shadow").exists()
 
 
+def test_option_u_gives_a_file_to_the_user(cli: Cli, tmp_path: Path) -> None:
+    """A bind of a file keeps its mode."""
+    path = tmp_path / "secret"
+    path.write_text("x")
+    path.chmod(0o640)
+    assert run(cli, "-v", f"{path}:/mnt/secret:U", "--user", "12:34", "host", "cat", "/mnt/secret") == "x"
+    assert (path.stat().st_uid, path.stat().st_gid, stat.S_IMODE(path.stat().st_mode)) == (12, 34, 0o640)
+
+
 def test_option_u_gives_the_volume_to_the_user(cli: Cli) -> None:
     """The whole tree, to the ids that the container's user has."""
     run(cli, "-v", "v:/mnt", "host", "sh", "-c", "mkdir /mnt/a; touch /mnt/a/b")
