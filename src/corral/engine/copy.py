@@ -74,7 +74,8 @@ def copy_between(
         with to_tree:
             at, name = _place(to_tree, to_path, end, what["kind"], begin)
             owner = _owner(end, is_archive=is_archive)
-            _pipe(from_tree, {"path": what["path"], "name": name}, to_tree, {"at": at, "owner": owner})
+            wanted = {"path": what["path"], "name": name}
+            _pipe(from_tree, wanted, to_tree, {"at": at, "owner": owner, "is_host": not end.container_id})
 
 
 def _owner(end: _End, *, is_archive: bool) -> list[int] | None:

@@ -1,8 +1,9 @@
 """Both ends of ``cp`` on a tree that somebody hostile may be changing: looking, packing, unpacking; by descriptors.
 
 A *request* is plain data, as it may be carried out in another process (``engine.inside``):
-``at`` the directory to unpack into, ``owner`` [uid, gid] for all that is new or None for the archive's, ``path`` what
-to pack, ``name`` what it is called in the archive ("" = only a directory's content, without its own entry).
+``at`` the directory to unpack into, ``owner`` [uid, gid] for all that is new or None for the archive's, ``is_host``
+whether it is a directory of this host, where links lead nowhere, ``path`` what to pack, ``name`` what it is called in
+the archive ("" = only a directory's content, without its own entry).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from corral.image.tarwrite import Ids, TreeWriter, end_of_archive
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from corral.image.tarstream import Source
+    from corral.image.tarstream import Member, Source
 
 __all__ = ["look", "open_root", "put", "take"]
 
@@ -74,13 +75,17 @@ def _describe(status: os.stat_result, path: str, link: str) -> dict[str, Any]:
 
 def put(root_fd: int, request: dict[str, Any], stream: Source, ids: Ids | None = None) -> None:
     """Unpack the archive into ``at``. ``ids``: owners inside to owners on disk. Raises: CorralError."""
-    owner = request.get("owner")
+    owner, is_host = request.get("owner"), bool(request.get("is_host"))
     plain = ids or Ids()
 
-    def owners(uid: int, gid: int) -> tuple[int, int]:
-        return plain.to_disk(*(owner or (uid, gid)))
+    def adopt(member: Member) -> None:
+        if owner is not None and (is_host or [member.uid, member.gid] != owner):
+            # A program of a container's user must not become one that runs as root, nor one as whoever is here.
+            member.mode &= ~(stat.S_ISUID | stat.S_ISGID)
+            member.xattrs.pop(b"security.capability", None)
+        member.uid, member.gid = plain.to_disk(*(owner or (member.uid, member.gid)))
 
-    extract(stream, root_fd, request["at"], owners=owners)
+    extract(stream, root_fd, request["at"], adopt=adopt, along_links=not is_host)
 
 
 def take(root_fd: int, request: dict[str, Any], ids: Ids | None = None) -> Iterator[bytes]:

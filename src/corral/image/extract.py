@@ -39,24 +39,28 @@ def extract(
     root_fd: int,
     at: str,
     *,
-    owners: Callable[[int, int], tuple[int, int]] | None = None,
+    adopt: Callable[[Member], None] | None = None,
+    along_links: bool = True,
 ) -> Applied:
-    """Unpack the tar ``stream`` into the directory ``at`` of the tree ``root_fd`` (borrowed), along links inside it.
+    """Unpack the tar ``stream`` into the directory ``at`` of the tree ``root_fd`` (borrowed).
 
-    ``owners`` gives the owner on disk for that in the archive.
-    Raises: NotFound, InvalidArgument, PermissionDenied, ResourceExhausted. What was unpacked until then stays.
+    ``adopt`` changes an entry before it is made: its owner on disk, its mode. ``along_links``: links to directories
+    below ``at`` lead on, inside the tree. Not so where the tree is a host's: a link that one archive brought would lead
+    the next one.
+    Raises: NotFound, FailedPrecondition, InvalidArgument, PermissionDenied, ResourceExhausted. What was unpacked until
+    then stays.
     """
     try:
         folder = open_folder(root_fd, at)
     except OSError as exc:
         raise NotFound(f"copy to {at}: {(exc.strerror or '').lower()}", path=at, errno=exc.errno or 0) from exc
     try:
-        copier = _Copier(root_fd, folder, at)
+        copier = _Copier(root_fd, folder, at, along_links=along_links)
         reader = TarReader(stream)
         try:
             for member in reader:
-                if owners is not None:
-                    member.uid, member.gid = owners(member.uid, member.gid)
+                if adopt is not None:
+                    adopt(member)
                 try:
                     copier.add(member, reader)
                 except OSError as exc:
@@ -72,10 +76,11 @@ def extract(
 class _Copier(Applier):
     """The differences to unpacking a layer."""
 
-    def __init__(self, root_fd: int, folder_fd: int, at: str) -> None:
+    def __init__(self, root_fd: int, folder_fd: int, at: str, *, along_links: bool) -> None:
         super().__init__(folder_fd, "user", owners=True, limits=Limits())
         self._tree = root_fd
         self._at = at
+        self._leads_on = along_links
 
     def _is_mark(self, parts: list[bytes], member: Member) -> bool:
         return False
@@ -102,6 +107,12 @@ class _Copier(Applier):
 
     def _along_links(self, parts: list[bytes], whole: bytes) -> int:
         path = f"{self._at}/{os.fsdecode(b'/'.join(parts))}"
+        if not self._leads_on:
+            raise FailedPrecondition(
+                f"copy {show(whole)}: {path!r} is a link, or a file, where a directory comes",
+                hint="remove it, or copy to another directory",
+                path=path,
+            )
         try:
             return open_folder(self._tree, path)
         except OSError as exc:

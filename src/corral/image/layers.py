@@ -21,6 +21,7 @@ from corral.errors import CorralError, InvalidArgument, PermissionDenied, Resour
 from corral.image.tarfields import show
 from corral.image.tarstream import BLOCK, CHAR, DIRECTORY, FIFO, FILE, LINK, SYMLINK, Member, TarReader
 from corral.linux.beneath import open_path
+from corral.linux.syscalls import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -442,9 +443,9 @@ class Applier:
         """Times of directories, now that nothing is made in them any more."""
         for path, when in self._times.items():
             try:
-                fd = os.open(path, _DIR_FLAGS, dir_fd=self._root)
+                fd = openat2(self._root, os.fsdecode(path), _DIR_FLAGS, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
             except OSError:
-                continue  # replaced by a later entry
+                continue  # replaced by a later entry, or a link leads there by now
             try:
                 os.utime(fd, ns=(when, when))
             finally:

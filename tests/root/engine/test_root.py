@@ -135,6 +135,31 @@ def test_commit_makes_an_image_of_it(engine: Engine, container: str) -> None:
     assert made["names"] == ["localhost/second:latest"]
 
 
+def test_cp_to_the_host_follows_no_link_that_a_copy_brought(engine: Engine, container: str, tmp_path: Path) -> None:
+    """A container cannot have its files written to where it wants by being copied twice."""
+    outside, here = tmp_path / "outside", tmp_path / "here"
+    outside.mkdir()
+    here.mkdir()
+    shell(engine, container, f"mkdir /e; ln -s {outside} /e/x")
+    copy(engine, (container, "/e"), ("", here))
+    assert (here / "e" / "x").is_symlink()
+    shell(engine, container, "rm /e/x; mkdir /e/x; echo evil > /e/x/f")
+    with pytest.raises(FailedPrecondition, match="is a link"):
+        copy(engine, (container, "/e"), ("", here))
+    assert os.listdir(outside) == []
+
+
+def test_cp_to_the_host_brings_no_program_that_runs_as_root(engine: Engine, container: str, tmp_path: Path) -> None:
+    """What belonged to a user of the container belongs to root here: its setuid bit stays behind."""
+    shell(engine, container, "echo x > /p; chown 1000:1000 /p; chmod 6755 /p; echo y > /r; chmod 4755 /r")
+    for name in ("p", "r"):
+        copy(engine, (container, f"/{name}"), ("", tmp_path / name))
+        status = (tmp_path / name).stat()
+        assert (status.st_uid, status.st_mode & 0o7777) == (0, 0o755)
+    copy(engine, (container, "/p"), ("", tmp_path / "kept"), is_archive=True)
+    assert (tmp_path / "kept").stat().st_mode & 0o7777 == 0o6755
+
+
 def test_commit_of_the_hosts_root_is_refused(engine: Engine) -> None:
     """It is no image; the error says what to do instead."""
     container_id = engine.create("true")

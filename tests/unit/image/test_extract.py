@@ -10,6 +10,7 @@ import pytest
 
 from corral.errors import CorralError, FailedPrecondition, InvalidArgument, NotFound
 from corral.image.extract import extract
+from corral.image.tarstream import Member
 from unit.image.tars import archive, entry, folder, link, listing
 from unit.image.trees import Tree, make, opened
 
@@ -22,10 +23,15 @@ def root(tmp_path: Path) -> Path:
     return make(tmp_path / "world" / "root", tree)
 
 
-def put(root: Path, data: bytes, at: str = "/") -> None:
+def put(root: Path, data: bytes, at: str = "/", *, along_links: bool = True) -> None:
     """Unpack as whoever runs the tests."""
     with opened(root) as fds:
-        extract(io.BytesIO(data), fds[0], at, owners=lambda _uid, _gid: (os.getuid(), os.getgid()))
+        extract(io.BytesIO(data), fds[0], at, adopt=own, along_links=along_links)
+
+
+def own(member: Member) -> None:
+    """Make it the caller's."""
+    member.uid, member.gid = os.getuid(), os.getgid()
 
 
 def test_files_are_replaced_and_directories_kept(root: Path) -> None:
@@ -81,3 +87,13 @@ def test_place_that_is_no_directory_is_refused(root: Path) -> None:
             put(root, archive(entry(b"a")), at)
     with pytest.raises(InvalidArgument):
         put(root, b"no tar archive" * 100)
+
+
+@pytest.mark.parametrize("entries", [(folder(b"link"),), (entry(b"link/f"),)], ids=["itself", "parent"])
+def test_links_are_refused_where_they_do_not_lead_on(root: Path, entries: tuple[bytes, ...]) -> None:
+    """On a host: a link that an earlier copy brought must not lead a later one to where its maker wants."""
+    with pytest.raises(FailedPrecondition, match="link"):
+        put(root, archive(*entries), along_links=False)
+    assert listing(root / "real") == []
+    put(root, archive(entry(b"a")), "/link", along_links=False)
+    assert listing(root / "real") == ["a"]

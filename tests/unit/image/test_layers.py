@@ -264,6 +264,16 @@ def test_links_never_lead_out(target: Path, entries: tuple[bytes, ...], step: in
     assert_untouched(target)
 
 
+def test_times_are_set_inside_when_a_link_takes_a_directorys_place(target: Path) -> None:
+    """Times of directories are set last; a link that has come to be on such a path leads nowhere."""
+    below = target.parent / "elsewhere" / "below"
+    below.mkdir(parents=True)
+    before = below.stat().st_mtime_ns
+    unpack(archive(folder(b"d"), folder(b"d/below"), link(b"d", os.fsencode(below.parent))), target)
+    assert (target / "d").is_symlink()
+    assert below.stat().st_mtime_ns == before
+
+
 def test_bombs_are_bounded(target: Path) -> None:
     """By bytes, holes included, by entries, and by what the disk has."""
     with pytest.raises(ResourceExhausted):
