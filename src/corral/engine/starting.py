@@ -226,10 +226,10 @@ def start_error_code(exc: BaseException) -> int:
 def _let_go(facts: Facts, lease: Lease, before_release: BeforeRelease | None) -> None:
     places, container_id = facts.places, facts.container_id
     lease.check()
-    with ledger.Update(places, container_id) as state:
-        state["run"]["started_ns"] = time.time_ns()
-        state["run"]["phase"] = "started"
     try:
+        with ledger.Update(places, container_id) as state:
+            state["run"]["started_ns"] = time.time_ns()
+            state["run"]["phase"] = "started"
         failpoint("start.releasing")
         release(places.container_run(container_id), before_release)
     except BaseException as exc:
