@@ -51,3 +51,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell how many points were swept."""
     if tally.COUNTS:
         terminalreporter.write_line(tally.summary())
+    if tally.ENGINE:
+        terminalreporter.write_line(tally.engine_summary())

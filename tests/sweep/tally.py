@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 
 COUNTS: dict[str, tuple[int, int]] = {}
+# The same of the engine's verbs.
+ENGINE: dict[str, tuple[int, int]] = {}
 # Kinds of step that were hit, and that could be hit by the points that are known.
 OPS: set[str] = set()
 KNOWN_OPS: set[str] = set()
@@ -28,6 +30,15 @@ def seed() -> str:
         ["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )
     return asked.stdout.strip() or "0"
+
+
+def engine_summary() -> str:
+    """As ``summary``, of the engine's verbs."""
+    done, known = (sum(column) for column in zip(*ENGINE.values(), strict=True))
+    rows = [f"crash sweep: engine: {name}: {some} of {all_}\n" for name, (some, all_) in ENGINE.items() if wanted()]
+    return "".join(rows) + (
+        f"crash sweep: engine: {done} of {known} points in {len(ENGINE)} verbs, CORRAL_SWEEP_SEED={seed()}"
+    )
 
 
 def summary() -> str:

@@ -1,0 +1,65 @@
+"""The engine's crash sweep: who dies at any moment of any verb, and the promises that hold all the same.
+
+By default a subset, drawn by ``CORRAL_SWEEP_SEED`` (default: the commit). ``CORRAL_SWEEP=all`` sweeps everything, any
+other value the points whose names contain it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from corral.engine.places import Places
+from root.engine.conftest import Engine, remove_groups
+from sweep import tally
+from sweep.engine_operations import OPERATIONS, Operation, Stage
+from sweep.engine_points import choose
+
+# Points of each operation in the subset.
+SHARE = int(os.environ.get("CORRAL_SWEEP_SHARE", "9"))
+
+
+@pytest.fixture
+def stage(tmp_path: Path, mark: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """A store, a keeper and a cgroup parent of the test's own."""
+    monkeypatch.setenv("CORRAL_CGROUP_PARENT", f"/{mark}")
+    places = Places(str(tmp_path / "store"))
+    places.prepare()
+    (tmp_path / "shared").mkdir()
+    engine = Engine(places)
+    yield Stage(engine, tmp_path, mark)
+    engine.close()
+    remove_groups(mark)
+
+
+def sweep(stage: Stage, operation: Operation) -> list[str]:
+    """Play the chosen points of an operation; the broken promises of each, in words."""
+    faults = list(operation.points(stage))
+    broken = [f"{operation.name} without a fault: {problem}" for problem in stage.problems]
+    chosen = choose(faults, tally.wanted(), SHARE, f"{tally.seed()} engine {operation.name}")
+    tally.ENGINE[operation.name] = (len(chosen), len(faults))
+    for fault in chosen:
+        stage.problems = []
+        said: object = ""
+        try:
+            said = operation.play(stage, fault)
+        except (AssertionError, OSError, ValueError, KeyError, RuntimeError) as error:
+            stage.problems.append(f"{type(error).__name__}: {error}")
+        if stage.problems:
+            listed = "\n    ".join(stage.problems)
+            broken.append(f"{operation.name} at {fault.name}:\n    {listed}\n    outcome: {said}")
+            print(broken[-1], flush=True)
+            stage.engine.close()
+    return broken
+
+
+@pytest.mark.requires("root")
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=[operation.name for operation in OPERATIONS])
+def test_s4_4_nothing_is_lost_when_anybody_dies_at_any_moment(operation: Operation, stage: Stage) -> None:
+    """No name, process, cgroup or file is left; codes are true or unknown; the same request works at once."""
+    broken = sweep(stage, operation)
+    assert broken == [], f"{len(broken)} points, CORRAL_SWEEP_SEED={tally.seed()}\n" + "\n".join(broken)
