@@ -8,6 +8,7 @@ Source: runc-events(8); Documentation/admin-guide/cgroup-v1/memory.rst "OOM Cont
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import sys
@@ -162,8 +163,12 @@ class Stream:
             if self._pidfd in ready:
                 return
             if time.monotonic() >= next_sample:
-                _print_stats(self._group, self._id)
                 next_sample += interval_s
+                try:
+                    _print_stats(self._group, self._id)
+                except NotFound:
+                    # The group went while it was read: the process is gone as well, as the next round sees.
+                    continue
 
     def _take_hints(self, ready: list[int]) -> None:
         if self._eventfd in ready:
@@ -171,8 +176,13 @@ class Stream:
             # v1 notifies before it kills and counts (mm/memcontrol-v1.c, mem_cgroup_oom_notify).
             self._look_until = time.monotonic() + _LOOK_FOR_S
         if self._watched in ready:
-            # Reading is what acknowledges a kernfs notification.
-            os.pread(self._watched, 4096, 0)
+            # Reading is what acknowledges a kernfs notification; that of its removal cannot be read.
+            try:
+                os.pread(self._watched, 4096, 0)
+            except OSError as exc:
+                if exc.errno != errno.ENODEV:
+                    raise
+                self._poll.unregister(self._watched)
 
     def _print_oom(self) -> None:
         kills = read_oom_kills(self._group)
