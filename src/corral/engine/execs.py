@@ -93,7 +93,7 @@ def begin_exec(facts: Facts, request: dict[str, Any], *, has_limit: bool = False
 
 
 def end_exec(exec_: Exec, end: dict[str, Any] | None) -> None:
-    """Tell of an exec's end, and put away what it leaves. ``end`` None: it has not ended, and now is, with all it left."""
+    """Tell of an exec's end, and put away what it leaves. ``end`` None: it has not, and now does, with all it left."""
     is_killed = end is None
     if is_killed:
         _kill(exec_)
