@@ -44,7 +44,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-@pytest.mark.parametrize("module", (*COLD, *QUICK))
+@pytest.mark.parametrize("module", [*COLD, *QUICK])
 def test_archive_serves_the_modules_of_a_plan_and_the_folder_the_rest(archive: Path, module: str) -> None:
     """Modules come from the file, bare of documentation and annotations; what it lacks comes from the package."""
     script = SCRIPT.format(archive=str(archive), source=str(SRC), module=module)
