@@ -112,19 +112,18 @@ def release_void(places: Places, name: str) -> bool:
 
 
 def find_id(places: Places, reference: str) -> str:
-    """The id of the container called ``reference``: a name, an id, or the beginning of only one id.
+    """The id of the container called ``reference``: an id, a name, or the beginning of only one id.
 
     Raises: NotFound, InvalidArgument (several begin like that).
     """
+    if len(reference) == 64 and _HEX.issuperset(reference) and paths.isdir(places.container(reference)):
+        # Before the names: whoever has an id means that container, whatever another was called.
+        return reference
     holder = owner_or_none(places, reference)
     if holder and not holder.startswith(POD):
         return holder
-    if reference and all(letter in _HEX for letter in reference):
-        if len(reference) == 64:
-            if paths.isdir(places.container(reference)):
-                return reference
-        else:
-            return _find_prefix(places, reference)
+    if reference and len(reference) < 64 and _HEX.issuperset(reference):
+        return _find_prefix(places, reference)
     raise _not_found(reference)
 
 

@@ -55,6 +55,16 @@ def test_a_name_is_refused_when_it_is_none(places: Places, name: str) -> None:
         names.reserve(places, name, ID)
 
 
+def test_an_id_means_its_container_when_another_is_named_so(places: Places) -> None:
+    """A whole id goes before names, a name before the beginning of an id."""
+    make(places)
+    make(places, OTHER)
+    names.reserve(places, ID, OTHER)
+    names.reserve(places, ID[:12], OTHER)
+    assert names.find_id(places, ID) == ID
+    assert names.find_id(places, ID[:12]) == OTHER
+
+
 def test_an_id_is_found_when_its_beginning_is_unique(places: Places) -> None:
     """As many digits as it takes; more than one container is an error, none is another."""
     make(places, "a1" + "0" * 62)
