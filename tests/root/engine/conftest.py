@@ -110,7 +110,7 @@ def engine(tmp_path: Path, mark: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
     made.close()
     # A keeper that has let go of its socket may still be on its way out. One that stays is a leak, and found as such.
     with contextlib.suppress(AssertionError):
-        eventually(lambda: not any(marked_processes(mark)), 10.0)
+        eventually(lambda: not any(marked_processes(mark)), 30.0)
     remove_groups(mark)
 
 
