@@ -5,6 +5,7 @@
     netns       {"path", "identity"}: the name of its namespace in /run/netns
     attachments [{"name", "interface", "phase": intended|created, "config", "capabilities", "arguments", "result"}]
     networks    [{"name", "interface", "addresses", "gateways", "mac", "aliases"}], as inspect shows them
+    bridges     network -> its bridge, which goes with the last container
     ports       published ones, with the numbers that were chosen
     helper      {"program", "pid", "start"}: pasta or slirp4netns
 
@@ -23,6 +24,7 @@ from corral.engine.networks import DEFAULT, find_network
 from corral.engine.places import is_rootless
 from corral.errors import AlreadyExists, CorralError, FailedPrecondition, NotFound, Unsupported
 from corral.network import cni, conflist, namespaces, ports
+from corral.network.links import remove_bridge
 
 if TYPE_CHECKING:
     from corral.engine.places import Places
@@ -133,7 +135,7 @@ def _add(
             f"publish ports on network {network.name!r}: it has no plugin for it",
             hint="choose a network of the driver bridge that is not internal",
         )
-    with ledger.Update(places, container_id) as state:
+    with FileLock(_bridge_lock(places)), ledger.Update(places, container_id) as state:
         rows = state["network"]["attachments"]
         if any(row["name"] == network.name for row in rows):
             raise AlreadyExists(f"attach container {definition.get('name', '')!r} to network {network.name!r}: it is")
@@ -146,6 +148,8 @@ def _add(
             "arguments": _arguments(network, item),
         }
         rows.append(row)
+        if _is_made_here(network.raw) and network.plugins[0].get("bridge"):
+            state["network"].setdefault("bridges", {})[network.name] = network.plugins[0]["bridge"]
         namespace = state["network"]["netns"]["path"]
     failpoint("network.adding")
     attachment = _attachment(container_id, row, namespace)
@@ -166,6 +170,35 @@ def _add(
         made["networks"] = [entry for entry in made["networks"] if entry["name"] != network.name] + [shown]
         if result.get("dns", {}).get("nameservers"):
             made["dns"] = result["dns"]
+
+
+def _bridge_lock(places: Places) -> str:
+    """Held while an attachment is put on record, and while an unused bridge is removed: never while plugins run."""
+    return f"{places.run}/bridges.lock"
+
+
+def _remove_bridges(places: Places, ours: dict[str, str]) -> None:
+    """Remove the bridges of networks that nobody is on any more; the next ADD makes them anew.
+
+    Who comes meanwhile is on record before its ADD, so that its bridge stays, or is made after this.
+    """
+    if not ours:
+        return
+    with FileLock(_bridge_lock(places)):
+        used = set()
+        for container_id in names.list_ids(places):
+            try:
+                found = ledger.read(places, container_id).get("network", {}).get("attachments", [])
+            except OSError:
+                continue
+            used |= {row["name"] for row in found}
+        for name, device in ours.items():
+            if name not in used:
+                remove_bridge(device)
+
+
+def _is_made_here(config: dict[str, Any]) -> bool:
+    return "corral" in config.get("args", {})
 
 
 def _free_interface(rows: list[dict[str, Any]]) -> str:
@@ -232,6 +265,7 @@ def detach(places: Places, definition: dict[str, Any], state: dict[str, Any]) ->
         refresh_peers(places, definition, state, is_leaving=True)
     if problems:
         raise problems[0]
+    _remove_bridges(places, made.get("bridges", {}))
     if made.get("netns"):
         namespaces.let_go(made["netns"]["path"], made["netns"]["identity"])
 
@@ -288,6 +322,8 @@ def leave(places: Places, definition: dict[str, Any], name: str) -> None:
     problems = _take_out(places, definition, name)
     if problems:
         raise problems[0]
+    bridges = state["network"].get("bridges", {})
+    _remove_bridges(places, {name: bridges[name]} if name in bridges else {})
     refresh_peers(places, definition, state, is_leaving=True)
     _write_names(places, definition)
 

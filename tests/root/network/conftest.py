@@ -150,7 +150,7 @@ class Host:
         """What networks have left on the host: names, devices, rules, addresses in use."""
         found = [f"netns {name}" for name in self.inside("ls", "-A", "/run/netns", code=None).stdout.split()]
         links = self.inside("ip", "-o", "link").stdout.splitlines()
-        found += [line for line in links if ": veth" in line]
+        found += [line for line in links if ": veth" in line or ": cr" in line]
         rules = self.inside("iptables-save").stdout.splitlines()
         found += [line for line in rules if (container_id and container_id in line) or "-d 10." in line]
         leases = (self.store / "run" / "networks").glob("*/[0-9]*")

@@ -84,19 +84,19 @@ def test_container_without_network_can_be_given_one(host: Host) -> None:
     assert "its network is 'host'" in host("network", "connect", "corral", "open", code=None).stderr
 
 
-def test_network_in_use_stays_and_its_bridge_goes_with_it(host: Host) -> None:
+def test_network_in_use_stays_and_its_bridge_goes_with_the_last(host: Host) -> None:
     """`rm` names who has it; `prune` takes only what nobody has."""
     host("network", "create", "back")
     host("create", "--name", "c", "--network", "back", "host", "true")
     assert "container 'c' uses it" in host("network", "rm", "back", code=None).stderr
     assert host("network", "prune").stdout == ""
-    host("start", "c")
-    host("wait", "c")
+    host("rm", "c")
+    host.serve("web", "--network", "back")
     device = json.loads(host("network", "inspect", "back").stdout)[0]["device"]
     assert device in host.inside("ip", "-o", "link").stdout
-    host("rm", "c")
-    assert host("network", "prune").stdout == "back\n"
+    host("rm", "-f", "web")
     assert device not in host.inside("ip", "-o", "link").stdout
+    assert host("network", "prune").stdout == "back\n"
 
 
 def test_internal_network_has_no_way_out(host: Host) -> None:
