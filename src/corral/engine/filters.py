@@ -6,6 +6,7 @@ Source: podman-ps(1) "--filter"; docker ps "--filter".
 from __future__ import annotations
 
 from corral.engine import names
+from corral.engine.rowfilters import split_filter
 from corral.errors import InvalidArgument, NotFound
 
 TYPE_CHECKING = False
@@ -37,11 +38,7 @@ class Filter:
     def __init__(self, texts: list[str]) -> None:
         self._wanted: dict[str, list[str]] = {}
         for text in texts:
-            key, equals, value = text.partition("=")
-            if key not in _KEYS or not equals:
-                raise InvalidArgument(
-                    f"read filter {text!r}: not of the form KEY=VALUE", hint=f"keys: {', '.join(_KEYS)}"
-                )
+            key, value = split_filter(text, _KEYS)
             self._wanted.setdefault(key, []).append(value)
 
     def has(self, key: str) -> bool:

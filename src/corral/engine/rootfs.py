@@ -243,8 +243,8 @@ def _shifted(places: Places, layers: Sequence[str], uid_map: Sequence[Extent], g
     for layer in layers:
         if not layer.startswith(f"{places.layers}/"):
             raise Unsupported(
-                f"map the ids of {layer}: this kernel cannot, and it is not an image's, so it is not copied",
-                hint="Linux 5.19 can; or use no user namespace, or an image",
+                f"map the ids of {layer}: this host cannot, and it is not an image's, so it is not copied",
+                hint="Linux 5.19 can, on ext4, xfs and btrfs; or use no user namespace, or an image",
             )
     ids = Ids(uid_map, gid_map)
     return [shifted_layer(places.layers, layer, (uid_map, gid_map), ids) for layer in layers]

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from corral.errors import InvalidArgument
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from typing import Any
 
-__all__ = ["is_wanted"]
+__all__ = ["is_wanted", "split_filter"]
+
+
+def split_filter(text: str, keys: Sequence[str]) -> tuple[str, str]:
+    """Key and value of a ``key=value`` whose key is one of ``keys``. Raises: InvalidArgument."""
+    key, equals, value = text.partition("=")
+    if equals and key in keys:
+        return key, value
+    cause = f"no filter is called {key!r}" if equals else "not of the form KEY=VALUE"
+    known = ", ".join(name for name in keys if not name.endswith("!"))
+    raise InvalidArgument(f"read filter {text!r}: {cause}", hint=f"keys: {known}")
 
 
 def is_wanted(row: dict[str, Any], filters: Iterable[str], keys: Sequence[str]) -> bool:
@@ -20,10 +30,7 @@ def is_wanted(row: dict[str, Any], filters: Iterable[str], keys: Sequence[str]) 
     """
     found: dict[str, list[bool]] = {}
     for text in filters:
-        key, equals, value = text.partition("=")
-        if not equals or key not in (*keys, "label", "label!"):
-            known = ", ".join((*keys, "label"))
-            raise InvalidArgument(f"read filter {text!r}: not of the form KEY=VALUE", hint=f"keys: {known}")
+        key, value = split_filter(text, (*keys, "label", "label!"))
         if key in ("label", "label!"):
             name, has_value, wanted = value.partition("=")
             labels = row.get("labels") or {}

@@ -6,6 +6,7 @@ Source: CNI specification 1.0.0, section 2 "Execution Protocol", section 5 "Resu
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -123,4 +124,6 @@ def _answer(shown: str, code: int, output: bytes, errors: bytes) -> dict[str, An
         words += f": {value['details']}"
     number = value.get("code")
     kind = _KINDS.get(number, Unavailable) if isinstance(number, int) else Unavailable
-    raise kind(f"{shown}: {words}")
+    # Go's words when a program is not there: iptables, for the plugins that make rules.
+    lacking = re.search(r'exec: "([^"]+)": executable file not found', words)
+    raise kind(f"{shown}: {words}", hint=f"install {lacking[1]}: the plugin calls it" if lacking else "")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from corral.engine import rootfs
+from corral.errors import Unsupported
 from corral.image.merging import is_whiteout
 from corral.image.shifting import shifted_layer
 from corral.image.tarwrite import Ids
@@ -67,7 +68,7 @@ def test_hosts_root_is_not_copied(engine: Engine, monkeypatch: pytest.MonkeyPatc
     """The error says what to do instead."""
     monkeypatch.setattr(rootfs, "can_map", lambda _places: False)
     container = engine.create("true", **USERNS)
-    with pytest.raises(rootfs.Unsupported, match="it is not copied"):
+    with pytest.raises(Unsupported, match="it is not copied"):
         engine.call("start", container)
 
 

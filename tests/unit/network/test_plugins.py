@@ -79,3 +79,12 @@ def test_plugin_is_a_plain_name_that_is_there(folder: Path) -> None:
     with pytest.raises(NotFound) as caught:
         find_plugin("bridge", [str(folder)])
     assert "containernetworking-plugins" in caught.value.hint
+
+
+def test_program_that_a_plugin_lacks_is_named_in_the_hint(folder: Path) -> None:
+    """The plugins for firewalls and ports call iptables, which no package of theirs brings."""
+    words = 'failed to locate iptables: exec: "iptables": executable file not found in $PATH'
+    directories = make(folder, f"print(json.dumps({{'code': 999, 'msg': {words!r}}})); sys.exit(1)")
+    with pytest.raises(Unavailable, match="failed to locate iptables") as caught:
+        run_plugin("ADD", {"type": "fake", "name": "n"}, {}, directories=directories)
+    assert caught.value.hint == "install iptables: the plugin calls it"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from corral.engine import journal
-from corral.errors import InvalidArgument
+from corral.engine.rowfilters import split_filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,9 +106,7 @@ def parse_filters(texts: list[str]) -> dict[str, list[str]]:
     """``key=value`` texts by key. Raises: InvalidArgument."""
     wanted: dict[str, list[str]] = {}
     for text in texts:
-        key, equals, value = text.partition("=")
-        if key not in _KEYS or not equals:
-            raise InvalidArgument(f"read filter {text!r}: not of the form KEY=VALUE", hint=f"keys: {', '.join(_KEYS)}")
+        key, value = split_filter(text, _KEYS)
         wanted.setdefault("action" if key == "event" else key, []).append(value)
     return wanted
 
