@@ -7,7 +7,7 @@ from __future__ import annotations
 import posix
 import time
 
-from corral.engine import journal, leases, ledger, names, status
+from corral.engine import groups, journal, leases, ledger, names, status
 from corral.engine.deadfiles import remove_dead
 from corral.engine.failpoints import failpoint
 from corral.engine.images import release_image
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from corral.engine.places import Places
     from corral.engine.status import Facts
 
-__all__ = ["remove_container"]
+__all__ = ["make_room", "remove_container"]
 
 LEASE_S = 120.0
+KILL_S = 10.0
+# Written anew before each start.
+_OWN_FILES = ("hosts", "resolv.conf", "hostname")
 
 
 def remove_container(
@@ -91,6 +94,25 @@ def _remove_files(facts: Facts) -> list[str]:
     )
     failpoint("rm.told")
     return problems + remove_dead(dead)
+
+
+def make_room(places: Places, container_id: str) -> None:
+    """Give up what a container that is to be removed holds of a full store: its processes, who may be what fills it,
+    then its output. The little that removing has to write finds its place then. Raises: NotFound.
+    """
+    facts = status.look(places, container_id)
+    if facts.is_live and facts.record is not None:
+        groups.kill_everything(facts.record, deadline_s=KILL_S)
+    directory = places.container(container_id)
+    try:
+        for name in posix.listdir(directory):
+            if name == "log" or name.startswith("log."):
+                # Its monitor may still have it open: what is cut off takes no room, what is only unlinked does.
+                posix.truncate(f"{directory}/{name}", 0)
+            elif name in _OWN_FILES:
+                posix.unlink(f"{directory}/{name}")
+    except FileNotFoundError:
+        return  # somebody else is removing it, or its log was rotated: there is room
 
 
 def _has_volumes(facts: Facts) -> bool:

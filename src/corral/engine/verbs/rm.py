@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+
 from corral.engine import names, status
-from corral.engine.removal import remove_container
+from corral.engine.removal import make_room, remove_container
 from corral.engine.settle import settle
 from corral.engine.stopping import stop_container
-from corral.errors import FailedPrecondition, NotFound
+from corral.errors import FailedPrecondition, NotFound, ResourceExhausted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,16 +35,27 @@ def rm(
             f"remove container {name!r}: it holds the namespaces of a pod",
             hint=f"remove the pod: corral pod rm {facts.definition.get('pod', '')[:12]}",
         )
+    for is_last in (False, False, True):
+        try:
+            stays = _remove(places, container_id, force=force, with_volumes=volumes, grace_s=timeout_s or 0.0)
+            return {"id": container_id, "stays": stays}
+        except NotFound:
+            break  # its own --rm, or another rm, was faster
+        except ResourceExhausted as exc:
+            if is_last or exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            make_room(places, container_id)
+    return {"id": container_id, "stays": []}
+
+
+def _remove(places: Places, container_id: str, *, force: bool, with_volumes: bool, grace_s: float) -> list[str]:
+    facts = status.look(places, container_id)
     if facts.is_live:
         if not force and facts.status != status.MADE:
             raise FailedPrecondition(
-                f"remove container {name!r}: it is {facts.status}", hint="stop it first, or use --force"
+                f"remove container {facts.definition.get('name', container_id)!r}: it is {facts.status}",
+                hint="stop it first, or use --force",
             )
-        stop_container(places, container_id, grace_s=timeout_s or 0.0)
-    try:
-        settle(places, container_id)
-        stays = remove_container(places, container_id, with_volumes=volumes)
-    except NotFound:
-        # Its own --rm, or another rm, was faster.
-        stays = []
-    return {"id": container_id, "stays": stays}
+        stop_container(places, container_id, grace_s=grace_s)
+    settle(places, container_id)
+    return remove_container(places, container_id, with_volumes=with_volumes)

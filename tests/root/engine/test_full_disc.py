@@ -1,0 +1,34 @@
+"""A store without any room left: removing is what makes room, so it needs none."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from root.engine.conftest import Engine
+
+pytestmark = pytest.mark.requires("root")
+
+WORKER = Path(__file__).with_name("full_disc.py")
+
+
+@pytest.mark.parametrize("how", ["live", "ended"])
+def test_container_is_removed_when_it_has_filled_the_store(engine: Engine, tmp_path: Path, how: str) -> None:
+    """S4.12: whoever fills the disc, living or not, can be removed from it."""
+    place = tmp_path / "small"
+    place.mkdir()
+    script = f"mount -t tmpfs -o size=2m none {place} && exec {sys.executable} {WORKER} {place} {how}"
+    done = subprocess.run(
+        ["unshare", "-m", "--propagation", "private", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        timeout=180,
+    )
+    assert done.stderr == ""
+    assert json.loads(done.stdout) == {"said": "", "left": [], "events": ["remove"]}
