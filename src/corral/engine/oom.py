@@ -163,10 +163,8 @@ def _owner(kill: Kill) -> dict[str, str]:
 
 
 def _victim(pid: int, kills: Iterable[Kill] | None, count: int, *, is_sampled: bool) -> str:
-    if kills is None:
-        return "child" if is_sampled else "unknown"
-    pids = [kill.pid for kill in kills]
+    pids = [kill.pid for kill in kills or ()]
     if pid in pids:
         return "init"
     # The log speaks of as many kills as were counted, and init is in none: somebody else sent that SIGKILL.
-    return "child" if len(pids) >= count else "unknown"
+    return "child" if is_sampled or len(pids) >= count else "unknown"

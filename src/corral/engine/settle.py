@@ -145,10 +145,21 @@ def _judge_oom(facts: Facts, record: dict[str, Any]) -> dict[str, Any]:
 def _was_sampled(facts: Facts, record: dict[str, Any]) -> bool:
     """Whether the last kill was counted well before init's end, and none after."""
     from corral.engine.files import read_bytes_or_none
+    from corral.oci.json import loads
 
     text = read_bytes_or_none(f"{facts.places.container(facts.container_id)}/oom") or b""
-    times = [int(line.split()[0]) for line in text.splitlines() if line.split()[:1] and line.split()[0].isdigit()]
-    return bool(times) and max(times) < record.get("finished_ns", 0) - _SAMPLE_SLACK_NS
+    own = [line.split(b" ", 2) for line in text.splitlines() if line.split(b" ", 2)[1:2] == [b"0"]]
+    if not own or len(own[-1]) != 3 or not own[-1][0].isdigit():
+        return False
+    try:
+        counted = loads(own[-1][2], "the sample")
+    except CorralError:
+        return False  # cut off
+    after = record["oom"][0].get("after") or {}
+    if not isinstance(counted, dict) or counted.get("oom_kill") != after.get("oom_kill"):
+        return False
+    finished: int = record.get("finished_ns", 0)
+    return int(own[-1][0]) < finished - _SAMPLE_SLACK_NS
 
 
 def _tell(facts: Facts, end: dict[str, Any]) -> None:
