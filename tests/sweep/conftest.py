@@ -53,3 +53,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(tally.summary())
     if tally.ENGINE:
         terminalreporter.write_line(tally.engine_summary())
+    if tally.OOM:
+        terminalreporter.write_line(tally.oom_summary())

@@ -8,7 +8,9 @@ from functools import cache
 from pathlib import Path
 
 COUNTS: dict[str, tuple[int, int]] = {}
-# The same of the engine's verbs.
+# OOM rounds of each scene: right, of how many, and how often each victim was told.
+OOM: dict[str, tuple[int, int, dict[str, int]]] = {}
+# As COUNTS, of the engine's verbs.
 ENGINE: dict[str, tuple[int, int]] = {}
 # Kinds of step that were hit, and that could be hit by the points that are known.
 OPS: set[str] = set()
@@ -39,6 +41,13 @@ def engine_summary() -> str:
     return "".join(rows) + (
         f"crash sweep: engine: {done} of {known} points in {len(ENGINE)} verbs, CORRAL_SWEEP_SEED={seed()}"
     )
+
+
+def oom_summary() -> str:
+    """One line on the OOM rounds."""
+    right, played = (sum(row[at] for row in OOM.values()) for at in (0, 1))  # type: ignore[misc]
+    unknown = sum(row[2].get("unknown", 0) for row in OOM.values())
+    return f"oom: {right} of {played} rounds right in {len(OOM)} scenes, the victim unknown in {unknown}"
 
 
 def summary() -> str:
