@@ -12,7 +12,7 @@ import pytest
 from repo.trees import ROOT, SRC
 
 COLD = ("corral.runtime.session", "corral.runtime.exec_")
-QUICK = ("corral.cli.commands.run", "corral.cli.commands.exec", "corral.cli.commands.ps", "corral.engine.verbs.start")
+QUICK = ("corral.cli.commands.run", "corral.cli.commands.exec", "corral.cli.commands.ps", "corral.engine.starting")
 SCRIPT = """
 import importlib.util, marshal, posix, sys
 file = posix.open({archive!r}, posix.O_RDONLY)
@@ -51,6 +51,15 @@ def test_archive_serves_the_modules_of_a_plan_and_the_folder_the_rest(archive: P
     result = subprocess.run([sys.executable, "-ISE", "-c", script], capture_output=True, text=True, timeout=60)
     assert result.stderr == ""
     assert result.stdout == f"False {SRC}/corral/runtime/border.py\nNone {{}} True\n"
+
+
+def test_verbs_in_the_archive_say_what_they_take(archive: Path) -> None:
+    """The service makes its calls from the verbs' annotations and documentation."""
+    script = SCRIPT.format(archive=str(archive), source=str(SRC), module="corral.engine.verbs.start")
+    script = script.partition("print")[0] + "run = corral.engine.verbs.start.run\n"
+    script += "print(run.__annotations__['request'], bool(run.__doc__))"
+    result = subprocess.run([sys.executable, "-ISE", "-c", script], capture_output=True, text=True, timeout=60)
+    assert (result.stderr, result.stdout) == ("", "dict[str, Any] True\n")
 
 
 @pytest.mark.parametrize("module", COLD)
