@@ -36,11 +36,16 @@ def exec_(
     facts = status.look(places, container_id)
     running = begin_exec(facts, request, has_limit=timeout_s is not None, awaits_attach=attach is not None)
     if attach is not None:
-        with Monitor.connect(running.directory) as monitor:
+        # Who is attached to the end has to attend before it: the keeper would have a command run for it else.
+        with Monitor.connect(running.directory) as attending, Monitor.connect(running.directory) as monitor:
+            attending.send_attend()
             attach(monitor)
+            end = None if is_detached else running.wait(timeout_s)
+            attending.done()
+    elif not is_detached:
+        end = running.wait(timeout_s)
     if is_detached:
         return {"id": container_id, "exec_id": running.exec_id}
-    end = running.wait(timeout_s)
     end_exec(running, end)
     if end is None:
         raise Timeout(
