@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "from_os_error",
+    "overwrite",
     "read_bytes_or_none",
     "read_object_or_none",
     "remove_tree",
@@ -25,6 +26,7 @@ __all__ = [
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _MAX_BYTES = 64 << 20
+_PAGE = 4096
 
 
 def from_os_error(operation: str, path: str, exc: OSError) -> ResourceExhausted | PermissionDenied | Internal:
@@ -95,6 +97,27 @@ def replace(path: str, content: bytes, *, is_synced: bool = False, mode: int = 0
         except OSError:
             pass  # It never came to be, or stays: dot files are nobody's, and go with their directory.
         raise from_os_error("write", path, exc) from exc
+
+
+def overwrite(path: str, content: bytes) -> bool:
+    """Write ``content``, JSON, over a file in the one block that it has already; whether there is one and it fits.
+
+    By one write of a page at most, filled up with blanks: who reads meanwhile sees the old or the new.
+    """
+    try:
+        fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        held = posix.fstat(fd)
+        padded = content.ljust(held.st_size)
+        if not held.st_blocks or len(padded) > _PAGE:
+            return False
+        return posix.pwrite(fd, padded, 0) == len(padded)
+    except OSError:
+        return False
+    finally:
+        posix.close(fd)
 
 
 def write_object(path: str, value: object, *, is_synced: bool = False) -> None:

@@ -25,7 +25,7 @@ import time
 
 from corral.engine import files
 from corral.engine.locks import FileLock
-from corral.errors import NotFound
+from corral.errors import NotFound, ResourceExhausted
 from corral.linux import paths
 from corral.oci.json import dumps, loads
 
@@ -59,13 +59,15 @@ def _or_empty(state: dict[str, Any] | None) -> dict[str, Any]:
 class Update:
     """``with Update(places, ID) as state:`` locks, reads, and writes back what the block changed, unless it raised.
 
-    The lock is for a few file operations: nothing slow belongs into the block.
-    Raises: NotFound when the container is gone.
+    The lock is for a few file operations: nothing slow belongs into the block. ``needs_no_room``: where the store is
+    full, the file is written over where it lies, for what ends a container.
+    Raises: NotFound when the container is gone; ResourceExhausted.
     """
 
-    __slots__ = ("_before", "_directory", "_id", "_lock", "state")
+    __slots__ = ("_before", "_directory", "_id", "_lock", "_needs_no_room", "state")
 
-    def __init__(self, places: Places, container_id: str) -> None:
+    def __init__(self, places: Places, container_id: str, *, needs_no_room: bool = False) -> None:
+        self._needs_no_room = needs_no_room
         self._directory = places.container(container_id)
         self._id = container_id
         self._lock: FileLock | None = None
@@ -91,10 +93,18 @@ class Update:
         try:
             text = dumps(self.state)
             if kind is None and text != self._before:
-                files.replace(f"{self._directory}/state.json", text.encode() + b"\n")
+                self._write(text.encode() + b"\n")
         finally:
             if self._lock is not None:
                 self._lock.close()
+
+    def _write(self, content: bytes) -> None:
+        path = f"{self._directory}/state.json"
+        try:
+            files.replace(path, content)
+        except ResourceExhausted:
+            if not (self._needs_no_room and files.overwrite(path, content)):
+                raise
 
 
 def read_definition(places: Places, container_id: str) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def stop_signal_of(facts: Facts) -> int:
 
 def intend_stop(places: Places, container_id: str, grace_s: float) -> None:
     """Put down that someone wants it to end: its run is not followed by a restart, and the intent survives us."""
-    with ledger.Update(places, container_id) as state:
+    with ledger.Update(places, container_id, needs_no_room=True) as state:
         owner = leases.me()
         until = ledger.boot_ns() + int((grace_s + BOUND_S) * 1e9)
         state["stop"] = {
@@ -182,7 +182,7 @@ def kill_container(places: Places, container_id: str, number: int, *, is_for_all
     if not facts.is_live or facts.record is None:
         raise FailedPrecondition(f"kill container {name!r}: it is not running, it is {facts.status}")
     if number in (SIGKILL, stop_signal_of(facts)):
-        with ledger.Update(places, container_id) as state:
+        with ledger.Update(places, container_id, needs_no_room=True) as state:
             state["stop"] = {"by": "kill", "run": state.get("runs", 0), "at_ns": time.time_ns()}
     failpoint("kill.intended")
     if number == SIGKILL:

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 from pathlib import Path
 
 from corral.engine.places import Places
-from corral.errors import CorralError
+from corral.errors import CorralError, ResourceExhausted
 from root.engine.conftest import Engine, eventually
 
 FILL = "sleep 1; while :; do echo 0123456789012345678901234567890123456789; done"
+
+
+def end(place: str, verb: str) -> None:
+    """End a container while another file fills its store, and print how it ended once there is room again."""
+    engine = Engine(Places(place))
+    engine.places.prepare()
+    container_id = engine.run("sleep", "1000", restart={"policy": "always"})
+    fill = Path(place) / "fill"
+    with contextlib.suppress(OSError), fill.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(512))
+    with contextlib.suppress(ResourceExhausted):
+        engine.call(verb, container_id, **({"timeout_s": 0} if verb == "stop" else {}))
+    eventually(lambda: not engine.look(container_id).is_live)
+    fill.unlink()
+    code = engine.wait(container_id)["code"]
+    print(json.dumps({"code": code, "runs": engine.look(container_id).run}))
+    engine.close()
 
 
 def main(place: str, how: str) -> None:
@@ -37,4 +56,7 @@ def main(place: str, how: str) -> None:
     engine.close()
 
 
-main(*sys.argv[1:])
+if sys.argv[2] in ("stop", "kill"):
+    end(*sys.argv[1:])
+else:
+    main(*sys.argv[1:])

@@ -20,6 +20,17 @@ WORKER = Path(__file__).with_name("full_disc.py")
 @pytest.mark.parametrize("how", ["live", "ended"])
 def test_container_is_removed_when_it_has_filled_the_store(engine: Engine, tmp_path: Path, how: str) -> None:
     """S4.12: whoever fills the disc, living or not, can be removed from it."""
+    assert work(tmp_path, how) == {"said": "", "left": [], "events": ["remove"]}
+
+
+@pytest.mark.parametrize("verb", ["stop", "kill"])
+def test_container_is_ended_when_the_store_is_full(engine: Engine, tmp_path: Path, verb: str) -> None:
+    """Also one that its policy starts again: it does not, and how it ended is known when there is room again."""
+    assert work(tmp_path, verb) == {"code": 137, "runs": 1}
+
+
+def work(tmp_path: Path, how: str) -> object:
+    """What full_disc.py prints, on a file system of two megabytes that nobody else sees."""
     place = tmp_path / "small"
     place.mkdir()
     script = f"mount -t tmpfs -o size=2m none {place} && exec {sys.executable} {WORKER} {place} {how}"
@@ -31,4 +42,4 @@ def test_container_is_removed_when_it_has_filled_the_store(engine: Engine, tmp_p
         timeout=180,
     )
     assert done.stderr == ""
-    assert json.loads(done.stdout) == {"said": "", "left": [], "events": ["remove"]}
+    return json.loads(done.stdout)

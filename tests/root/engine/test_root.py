@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from corral.engine.places import Places
 from corral.engine.rootfs import collect_layers, layer_store
 from corral.errors import CorralError, FailedPrecondition, NotFound, Unsupported
 from corral.image.compose import Making, add_image
@@ -324,3 +325,13 @@ def test_size_limit_where_the_file_system_has_none_is_refused(engine: Engine) ->
     with pytest.raises(Unsupported, match="limit the size of container") as caught:
         engine.call("start", container_id)
     assert "prjquota" in caught.value.hint
+
+
+def test_host_container_does_not_see_the_store_when_a_link_leads_to_it(engine: Engine, tmp_path: Path) -> None:
+    """As with /var/lib/corral on another disc."""
+    real = engine.places.store
+    (tmp_path / "link").symlink_to(real)
+    other = Engine(Places(str(tmp_path / "link"), engine.places.run))
+    container_id = other.run("ls", "-A", real)
+    assert other.wait(container_id)["code"] == 0
+    assert other.output(container_id) == []

@@ -83,3 +83,16 @@ def test_an_object_is_none_when_it_was_cut_off(tmp_path: Path) -> None:
         assert files.read_object_or_none(str(path)) is None
     path.write_text('{"a":1}')
     assert files.read_object_or_none(str(path)) == {"a": 1}
+
+
+@pytest.mark.parametrize(("content", "is_fine"), [(b"[1]\n", True), (b"x" * 4096, True), (b"x" * 4097, False)])
+def test_a_file_is_written_over_when_its_block_has_room(tmp_path: Path, content: bytes, is_fine: bool) -> None:
+    """In place, for a store without any; blanks fill up what was longer."""
+    path = tmp_path / "state.json"
+    path.write_bytes(b'{"a": 12345}\n')
+    os.sync()
+    inode = path.stat().st_ino
+    assert files.overwrite(str(path), content) == is_fine
+    assert path.read_bytes().rstrip() == (content.rstrip() if is_fine else b'{"a": 12345}')
+    assert path.stat().st_ino == inode
+    assert not files.overwrite(str(tmp_path / "missing"), content)

@@ -162,7 +162,9 @@ def _resolve_root(places: Places, definition: dict[str, Any]) -> dict[str, Any]:
     elif root.get("kind") == "host":
         # They lie inside the layer: other containers' files are none of its business.
         security = dict(definition.get("security", {}))
-        security["mask"] = [*security.get("mask", []), places.store, places.run]
+        # Where they are, not what they are called: a link on the way would be left as it is.
+        hidden = [paths.realpath(path) for path in (places.store, places.run)]
+        security["mask"] = [*security.get("mask", []), *hidden]
         definition["security"] = security
     else:
         raise InvalidArgument(f"create container: a root of kind {root.get('kind')!r} does not exist")
