@@ -76,17 +76,27 @@ class Changes(Closing):
 
     def entries(self) -> list[dict[str, str]]:
         """``kind`` (A, C, D) and ``path`` of each change, by path."""
-        found = []
-        for shown, fds in self._stacks:
-            for kind, path in self._list(fds, [target.removeprefix(shown) for target in self._targets]):
-                found.append({"kind": kind, "path": shown + path})
+        found: list[dict[str, str]] = []
+        for (shown, _), changes in zip(self._stacks, self._list(), strict=True):
+            found += [{"kind": kind, "path": shown + path} for kind, path in changes]
         return sorted(found, key=lambda change: change["path"])
 
-    def _list(self, fds: list[int], targets: list[str]) -> list[tuple[str, str]]:
-        if is_rootless():
-            return [(kind, path) for kind, path in call(self._where(), "list_changes", {"targets": targets}, fds=fds)]
-        changes = list_changes(fds[0], fds[1:], ids=self._ids, places=places_in_the_way(targets))
-        return [(change.kind, os.fsdecode(change.path)) for change in changes]
+    def _list(self) -> list[list[tuple[str, str]]]:
+        """The changes of each stack."""
+        wanted = [(fds, [target.removeprefix(shown) for target in self._targets]) for shown, fds in self._stacks]
+        if wanted and is_rootless():
+            stacks = [{"fds": len(fds), "targets": targets} for fds, targets in wanted]
+            found: list[list[tuple[str, str]]] = call(
+                self._where(), "list_changes", {"stacks": stacks}, fds=[fd for fds, _ in wanted for fd in fds]
+            )
+            return found
+        return [
+            [
+                (change.kind, os.fsdecode(change.path))
+                for change in list_changes(fds[0], fds[1:], ids=self._ids, places=places_in_the_way(targets))
+            ]
+            for fds, targets in wanted
+        ]
 
     def layer(self) -> Readable | None:
         """The changes as a layer, a tar stream; None without any. Read it to its end, then ``check``."""

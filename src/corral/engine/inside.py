@@ -68,11 +68,15 @@ def _own(request: Request, fds: list[int]) -> Any:  # noqa: ANN401 -- JSON
 
 
 def _list_changes(request: Request, fds: list[int]) -> Any:  # noqa: ANN401 -- JSON
-    """The changes of an upper directory (fds[0]) above layers (the others)."""
+    """The changes of stacks, a list for each: of so many descriptors in turn an upper directory and its layers."""
     from corral.image.changes import list_changes, places_in_the_way
 
-    changes = list_changes(fds[0], fds[1:], places=places_in_the_way(request["targets"]))
-    return [[change.kind, os.fsdecode(change.path)] for change in changes]
+    found, at = [], 0
+    for stack in request["stacks"]:
+        own, at = fds[at : at + stack["fds"]], at + stack["fds"]
+        changes = list_changes(own[0], own[1:], places=places_in_the_way(stack["targets"]))
+        found.append([[change.kind, os.fsdecode(change.path)] for change in changes])
+    return found
 
 
 def _write_changes(request: Request, fds: list[int]) -> Any:  # noqa: ANN401 -- JSON

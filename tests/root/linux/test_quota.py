@@ -28,7 +28,7 @@ except OSError as exc:
 used, limit = read_project_usage(fd, 1 << 30 | 7)
 print(limit, used <= limit, os.stat("upper/a/b/file").st_size <= limit)
 with open("beside", "wb") as file:
-    file.write(bytes(4 << 20))
+    file.write(bytes(2 << 20))
 set_project_limit(fd, 1 << 30 | 7, 0)
 print(read_project_usage(fd, 1 << 30 | 7)[1])
 """
@@ -40,7 +40,7 @@ def test_directory_holds_no_more_than_its_project_may(tmp_path: Path) -> None:
         pytest.skip("mkfs.ext4 is not installed")
     image, point, script = tmp_path / "image", tmp_path / "point", tmp_path / "script.py"
     with image.open("wb") as file:
-        file.truncate(64 << 20)
+        file.truncate(256 << 20)
     point.mkdir()
     script.write_text(SCRIPT)
     command = ["mkfs.ext4", "-q", "-F", "-O", "quota,project", "-E", "quotatype=prjquota", str(image)]
