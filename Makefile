@@ -54,7 +54,7 @@ lint:
 	@.venv/bin/ruff check --quiet $(LINT_PATHS)
 	@.venv/bin/mypy --no-error-summary $(TYPED_PATHS)
 
-check: setup lint ## format, lint, types, unit and repository tests, under a minute
+check: setup lint ## format, lint, types, unit and repository tests, a minute or two
 	@$(PYTEST) -q $(wildcard tests/repo tests/unit)
 
 test: setup-test native lint ## everything: as check, and all tests that this host can run

@@ -26,8 +26,8 @@ def indented_block(text: str, first: str) -> str:
     return "\n".join(block)
 
 
-def test_sixty_seconds_to_a_container_work_as_written(prefix: Path, tmp_path: Path) -> None:
-    """The commands under "60 seconds to a container", run one after the other, end with the container's output."""
+def test_first_container_of_the_runtime_works_as_written(prefix: Path, tmp_path: Path) -> None:
+    """The commands under "Installing, and a container of the runtime", run one after the other, end with the container's output."""
     script = indented_block((ROOT / "README.md").read_text(), "mkdir -p bundle")
     script = script.replace("/opt/corral/", f"{prefix}/").replace("run hello", f"run readme-{tmp_path.name}")
     result = subprocess.run(["/bin/sh", "-eu", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
