@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from leaks import MARK_VARIABLE, find_leaks, new_mark, take_snapshot
 from probes import missing
+from reach import open_the_way
 
 # The folders whose every test is followed by the leak check; the black-box suites have their own.
 CHECKED_FOLDERS = tuple(Path(__file__).parent / name for name in ("docs", "root", "userns", "sweep"))
@@ -20,6 +21,11 @@ settings.register_profile(
     "corral", deadline=None, database=None, print_blob=True, derandomize=os.environ.get("CI") == "true"
 )
 settings.load_profile("corral")
+
+
+def pytest_configure() -> None:
+    """Before anything is started: a clone below /root is one that the tests of ordinary users can use."""
+    open_the_way(Path(__file__).resolve().parents[1])
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

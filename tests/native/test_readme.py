@@ -27,7 +27,7 @@ def indented_block(text: str, first: str) -> str:
 
 
 def test_first_container_of_the_runtime_works_as_written(prefix: Path, tmp_path: Path) -> None:
-    """The commands under "Installing, and a container of the runtime", run one after the other, end with the container's output."""
+    """The commands under "Installing", run one after the other, end with the container's output."""
     script = indented_block((ROOT / "README.md").read_text(), "mkdir -p bundle")
     script = script.replace("/opt/corral/", f"{prefix}/").replace("run hello", f"run readme-{tmp_path.name}")
     result = subprocess.run(["/bin/sh", "-eu", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
