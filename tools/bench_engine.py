@@ -16,6 +16,7 @@ import os
 import platform
 import random
 import shutil
+import signal
 import statistics
 import sys
 import tarfile
@@ -434,8 +435,10 @@ def main() -> int:
     programs = {"corral": options.corral, "containerd": "ctr", "podman": "podman", "docker": "dockerd"}
     chosen = [name for name in options.engines.split(",") if shutil.which(programs[name])]
     work, load_before = ROOT / "build" / f"bench-engine-{os.getpid()}", os.getloadavg()[0]
-    bench = Bench(work, chosen)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    bench = None
     try:
+        bench = Bench(work, chosen)
         parts = options.parts.split(",")
         if "rounds" in parts:
             bench.rounds(options.rounds)
@@ -445,8 +448,14 @@ def main() -> int:
             bench.crowds(options.many, options.crowd)
         if "pulls" in parts:
             bench.pulls(3)
-    finally:
         bench.end()
+    except BaseException:
+        # Broken off: what there is, is shown, and nothing stays.
+        if bench is not None:
+            print(bench.table.text())
+        for pid in peers.descendants(os.getpid()):
+            os.kill(pid, signal.SIGKILL)
+        raise
     table = bench.table
     text = "\n\n".join([machine(bench.engines, load_before), table.text(), table.targets(options.many, options.crowd)])
     print(text)
