@@ -8,7 +8,7 @@ PY := .venv/bin/python
 PYTEST := $(PY) -m pytest
 RUNTIME ?= $(CURDIR)/build/bin/corral-runtime
 # The order counts: what is cheap and explains most comes first.
-TEST_FOLDERS := $(wildcard $(addprefix tests/,repo unit native docs userns root conformance behaviours cve attack peers callers fuzz sweep vm))
+TEST_FOLDERS := $(wildcard $(addprefix tests/,repo unit native docs userns root conformance behaviours cve attack peers callers fuzz sweep engine_model soak vm))
 LINT_PATHS := src tests native/build.py native/documents.py tools hatch_build.py
 TYPED_PATHS := src tests native/build.py native/documents.py tools hatch_build.py
 SOURCES := $(shell find src native hatch_build.py pyproject.toml README.md -type f \
@@ -20,7 +20,7 @@ export CORRAL_MUST ?= root,userns,newuidmap,net-admin,runc,crun,podman,container
 endif
 
 .PHONY: help setup setup-run setup-test native install run lint check test test-root test-userns test-vm coverage behaviours conformance \
-	callers sweep bench fuzz clean
+	callers sweep soak bench fuzz clean
 
 help: ## list these words
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -91,11 +91,15 @@ callers: setup-test native ## podman, containerd, dockerd and buildah driving RU
 	@$(PYTEST) tests/callers --runtime "$(RUNTIME)"
 
 sweep: setup-test native ## SIGKILL at every step of every operation (make test runs a subset)
-	@CORRAL_SWEEP=all $(PYTEST) tests/sweep tests/unit/image/test_concurrency.py
+	@CORRAL_SWEEP=all $(PYTEST) tests/sweep tests/engine_model tests/unit/image/test_concurrency.py
 
-bench: setup-test install ## what containers cost beside runc, crun and the kernel (PEERS=1: newer ones too)
+soak: setup-test native ## churn with random kills for SOAK_SECONDS (1800): nothing left, nothing grown
+	@CORRAL_SOAK_SECONDS=$${SOAK_SECONDS:-1800} $(PYTEST) -s tests/soak
+
+bench: setup-test install ## what containers cost beside runc, crun, containerd, podman, docker and the kernel (PEERS=1: newer ones too)
 	@$(PY) tools/bench.py
 	@$(PY) tools/bench_cgroups.py
+	@$(PY) tools/bench_engine.py
 
 fuzz: setup-test native ## the fuzzers for FUZZ_SECONDS each (default 300)
 	@CORRAL_FUZZ_SECONDS=$${FUZZ_SECONDS:-300} $(PYTEST) $(wildcard tests/fuzz tests/native)
