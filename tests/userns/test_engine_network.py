@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 
 from native.driver import make_rootfs
 from root.engine.conftest import eventually
-from root.network.conftest import ADDRESS, CLIENT, SERVE, USER, Host, make_host
+from root.network.conftest import ADDRESS, CLIENT, PYTHON, SERVE, USER, Host, make_host
 
 pytestmark = [pytest.mark.requires("root", "cni", "cc", "busybox", "newuidmap"), pytest.mark.timeout(300)]
 
@@ -31,7 +30,7 @@ def user(mark: str, no_leaks: None) -> Iterator[Host]:
 def test_user_publishes_ports_without_root(user: Host, mode: str) -> None:
     """By the host's own addresses; the helper ends with the container, and resolvers are its own."""
     words = ["--cgroups=disabled", "--network", mode, "-p", "8097:80", "-p", "8097:80/udp"]
-    user("run", "-d", "--name", "web", *words, "host", "--", sys.executable, "-c", SERVE, "web")
+    user("run", "-d", "--name", "web", *words, "host", "--", PYTHON, "-c", SERVE, "web")
     eventually(lambda: "listening" in user("logs", "web").stdout)
     assert user.ask("127.0.0.1", 8097) == "web"
     assert user.ask(ADDRESS, 8097) == "web"

@@ -19,6 +19,8 @@ import pytest
 
 from root.engine.conftest import eventually, remove_groups
 
+# Not the one of .venv: a user's container of the host's root sees nothing below a closed directory, as /root is.
+PYTHON = str(Path(sys.executable).resolve())
 PROGRAM = Path(__file__).resolve().parents[3] / "build" / "bin" / "corral"
 TIMEOUT_S = 120
 USER = 48723
@@ -121,7 +123,7 @@ class Host:
 
     def serve(self, name: str, *words: str) -> str:
         """A container that answers with its name on port 80 of both protocols, once it does; its id."""
-        command = ["--", sys.executable, "-c", SERVE, name]
+        command = ["--", PYTHON, "-c", SERVE, name]
         made = self("run", "-d", "--name", name, *words, "host", *command).stdout.strip()
         eventually(lambda: "listening" in self("logs", name).stdout)
         return made
@@ -132,7 +134,7 @@ class Host:
 
     def ask_from(self, container: str, address: str, port: int = 80, *, code: int | None = 0) -> str:
         """What answers there, asked from a container."""
-        words = (sys.executable, "-c", _ASK, address, str(port), "tcp", "")
+        words = (PYTHON, "-c", _ASK, address, str(port), "tcp", "")
         return self("exec", container, *words, code=code).stdout.strip()
 
     def address(self, container: str, network: str = "") -> str:
