@@ -90,7 +90,9 @@ def release(places: Places, name: str, owner: str) -> None:
 
 def owner_or_none(places: Places, name: str) -> str | None:
     """Who has the name; None if nobody that exists does."""
-    holder = _read(f"{places.names}/{name}") if name and "/" not in name and not name.startswith(".") else ""
+    if not name or name.startswith(".") or "/" in name or "\0" in name:
+        return None
+    holder = _read(f"{places.names}/{name}")
     return holder if holder and _exists(places, holder) else None
 
 

@@ -65,6 +65,13 @@ def test_an_id_means_its_container_when_another_is_named_so(places: Places) -> N
     assert names.find_id(places, ID[:12]) == OTHER
 
 
+@pytest.mark.parametrize("reference", ["", ".", "..", "../x", "a\0b", "ä"])
+def test_a_reference_is_not_found_when_no_container_could_be_called_so(places: Places, reference: str) -> None:
+    """Whatever a client sends."""
+    with pytest.raises(NotFound):
+        names.find_id(places, reference)
+
+
 def test_an_id_is_found_when_its_beginning_is_unique(places: Places) -> None:
     """As many digits as it takes; more than one container is an error, none is another."""
     make(places, "a1" + "0" * 62)

@@ -14,6 +14,7 @@ from corral.engine.images import lease_image, release_image
 from corral.engine.locks import FileLock
 from corral.engine.parents import usable_parent
 from corral.engine.places import is_rootless
+from corral.engine.shape import check_shape
 from corral.errors import AlreadyExists, InvalidArgument, NotFound
 from corral.linux import paths
 from corral.oci.json import dumps
@@ -86,6 +87,7 @@ def _resolve(places: Places, request: dict[str, Any]) -> tuple[dict[str, Any], d
     for key in ("root", "process"):
         if not isinstance(definition.get(key), dict):
             raise InvalidArgument(f"create container: the definition has no member {key!r}")
+    check_shape(definition)
     definition["schema"] = SCHEMA
     definition["id"] = definition.get("id") or names.make_id()
     if paths.exists(places.container(definition["id"])):
