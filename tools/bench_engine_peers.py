@@ -168,10 +168,10 @@ class Engine:
         mine = {self.daemon, *descendants(self.daemon)} if self.daemon > 0 else set()
         for pid in descendants(os.getpid()):
             try:
-                words = Path(f"/proc/{pid}/cmdline").read_bytes()
+                words = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").split("\0")
             except OSError:
                 continue
-            if str(self.run).encode() in words:
+            if any(word == str(self.run) or word.startswith(f"{self.run}/") for word in words):
                 mine.add(pid)
         return {pid for pid in mine if _comm(pid) not in ("", "sleep")}
 
