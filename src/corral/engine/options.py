@@ -265,7 +265,7 @@ def _address(options: Mapping[str, object], attachments: list[NetworkAttachment]
 
 def _host(value: str) -> str:
     name, colon, address = value.partition(":")
-    if not name or not colon or not address:
+    if not name or not colon or not address or len(value.split()) != 1 or not value.isprintable():
         raise refuse("add-host", value, "not of the form NAME:ADDRESS", "as in --add-host db:10.0.0.5")
     return value
 

@@ -319,3 +319,9 @@ def test_user_namespace_maps_may_be_given_once_for_both() -> None:
     """--uidmap alone is for groups, too."""
     found = definition(uidmap=["0:100000:65536"])["namespaces"]
     assert found == {"uid_map": [(0, 100000, 65536)], "gid_map": [(0, 100000, 65536)]}
+
+
+@pytest.mark.parametrize("value", ["a:1.2.3.4\n6.6.6.6 evil", "a b:1.2.3.4", "a", ":1.2.3.4", "a:"])
+def test_added_host_is_refused_when_it_is_not_one_word(value: str) -> None:
+    """It becomes one line of /etc/hosts."""
+    assert "--add-host" in str(refused(**{"add-host": [value]}))
