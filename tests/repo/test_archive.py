@@ -68,3 +68,24 @@ def test_cold_plan_is_imported_without_os(module: str) -> None:
     script = f"import sys; sys.path.insert(0, {str(SRC)!r}); import {module}; print('os' in sys.modules)"
     result = subprocess.run([sys.executable, "-ISE", "-c", script], capture_output=True, text=True, timeout=60)
     assert (result.stderr, result.stdout) == ("", "False\n")
+
+
+DESCRIBED = """
+sys.path.append({source!r})
+from corral.serve.calls import calls
+known = {{"str", "bool", "int", "float", "dict", "list", "None"}}
+for call in calls().values():
+    kinds = {{kind for parameter in call.parameters.values() for kind in parameter.kinds}}
+    print(call.verb, kinds <= known, bool(call.summary))
+"""
+
+
+def test_service_describes_each_call_when_verbs_come_from_the_archive(archive: Path) -> None:
+    """Its calls are made from the verbs' own signatures: an installed one knows the types that this tree's does."""
+    script = SCRIPT.partition("import {module}")[0] + DESCRIBED
+    command = [sys.executable, "-ISE", "-c", script.format(archive=str(archive), source=str(SRC))]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.stderr == ""
+    told = dict(line.split(" ", 1) for line in result.stdout.splitlines())
+    assert told.keys() >= {"run", "ps", "stop"}
+    assert {verb for verb, answer in told.items() if answer != "True True"} == set()
