@@ -22,7 +22,7 @@ from corral.image.ingest import FdReader
 from corral.image.tarwrite import Ids
 from corral.linux.closing import Closing
 from corral.linux.idmap import is_initial_map, read_map
-from corral.linux.procfs import read_stat
+from corral.linux.procfs import is_same_process, read_stat
 from corral.runtime.within import Within
 
 if TYPE_CHECKING:
@@ -116,7 +116,12 @@ def _open_live(facts: status.Facts) -> Tree:
         root = open_root(f"/proc/{pid}/root")
     except OSError as exc:
         raise FailedPrecondition(f"reach the files of container {facts.container_id[:12]}: it just ended") from exc
-    return Tree(root, _ids_of(pid))
+    ids = _ids_of(pid)
+    # What was opened is the container's only if its process still was, afterwards: pids are used again.
+    if facts.record is None or not is_same_process(pid, facts.record.start_time):
+        os.close(root)
+        raise FailedPrecondition(f"reach the files of container {facts.container_id[:12]}: it just ended")
+    return Tree(root, ids)
 
 
 def _ids_of(pid: int) -> Ids | None:

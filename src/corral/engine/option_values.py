@@ -22,6 +22,19 @@ def refuse(flag: str, value: object, cause: str, hint: str) -> InvalidArgument:
     return InvalidArgument(f"--{flag} {value!r}: {cause}", hint=hint)
 
 
+def is_address(text: str) -> bool:
+    """Whether it is an IPv4 or IPv6 address."""
+    import _socket
+
+    for family in (_socket.AF_INET, _socket.AF_INET6):
+        try:
+            _socket.inet_pton(family, text)
+        except (OSError, ValueError):
+            continue
+        return True
+    return False
+
+
 def is_digits(text: str) -> bool:
     """Whether it is a plain decimal number, not digits of other scripts."""
     return text.isascii() and text.isdecimal()

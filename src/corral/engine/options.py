@@ -15,6 +15,7 @@ from corral.engine.definition import SCHEMA
 from corral.engine.option_mounts import is_name, parse_mounts, parse_ports
 from corral.engine.option_process import parse_health, parse_log, parse_process, parse_restart, parse_security
 from corral.engine.option_values import (
+    is_address,
     parse_choice,
     parse_decimal,
     parse_number,
@@ -218,9 +219,9 @@ def parse_network(options: Mapping[str, object], root: str, *, is_rootless: bool
         "attachments": attachments,
         "ports": ports,
         "publish_all": bool(options.get("publish-all")),
-        "dns": texts(options, "dns"),
-        "dns_search": texts(options, "dns-search"),
-        "dns_options": texts(options, "dns-option"),
+        "dns": [_server(item) for item in texts(options, "dns")],
+        "dns_search": [_resolver_word("dns-search", item) for item in texts(options, "dns-search")],
+        "dns_options": [_resolver_word("dns-option", item) for item in texts(options, "dns-option")],
         "extra_hosts": [_host(item) for item in texts(options, "add-host")],
     }
     found.update({key: value for key, value in extras.items() if value})  # type: ignore[typeddict-item]
@@ -261,6 +262,19 @@ def _address(options: Mapping[str, object], attachments: list[NetworkAttachment]
         attachments[0]["mac"] = mac
     for item in attachments if aliases else ():
         item["aliases"] = [*item.get("aliases", []), *aliases]
+
+
+def _server(value: str) -> str:
+    if not is_address(value):
+        raise refuse("dns", value, "no IP address", "as in --dns 192.0.2.53")
+    return value
+
+
+def _resolver_word(flag: str, value: str) -> str:
+    """What goes into a line of resolv.conf has no room for a second one."""
+    if value.split() != [value] or not value.isprintable():
+        raise refuse(flag, value, "more than one word", f"give --{flag} once for each")
+    return value
 
 
 def _host(value: str) -> str:
