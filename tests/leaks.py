@@ -36,6 +36,7 @@ class Snapshot:
     cgroups: frozenset[str]
     state: frozenset[str]
     children: frozenset[str]
+    devices: frozenset[str]
 
 
 def new_mark() -> str:
@@ -52,6 +53,7 @@ def take_snapshot(mark: str) -> Snapshot:
         cgroups=frozenset(_cgroups(mark)),
         state=frozenset(_state(mark)),
         children=frozenset(_children()),
+        devices=frozenset(_devices()),
     )
 
 
@@ -62,9 +64,17 @@ def find_leaks(before: Snapshot) -> list[str]:
     leaks += [f"mount {item}" for item in sorted(after.mounts - before.mounts)]
     leaks += [f"cgroup {item}" for item in sorted(after.cgroups - before.cgroups)]
     leaks += [f"state {item}" for item in sorted(after.state - before.state)]
+    leaks += [f"network device {item}" for item in sorted(after.devices - before.devices)]
     leaks += [f"child process {item}" for item in sorted(after.children - before.children)]
     leaks += [f"process {item}" for item in sorted(marked_processes(before.mark))]
     return leaks
+
+
+def _devices() -> Iterator[str]:
+    """Network devices of this network namespace: a test that makes bridges does it in one of its own."""
+    for name in os.listdir("/sys/class/net"):
+        if name.startswith(("cr", "veth")):
+            yield name
 
 
 def _descriptors() -> Iterator[str]:
