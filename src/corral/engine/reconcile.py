@@ -89,6 +89,9 @@ def _container(places: Places, container_id: str, report: Report, *, starts: boo
     was_rebooted = status.is_before_boot(facts.state)
     if "start" in taken and not facts.state.get("run", {}).get("started_ns"):
         _do(report, "undo an interrupted start", container_id, lambda: undo_start(places, container_id))
+    elif "start" in taken and facts.status == status.MADE:
+        # It may have been let go already, which its monitor is about to do: to let it go is right in either case.
+        _do(report, "finish an interrupted start", container_id, lambda: start_container(places, container_id))
     _do(report, "finish a stop", container_id, lambda: finish_stop(places, container_id))
     _do(report, "finish a restart", container_id, lambda: finish_restart(places, container_id))
     _settle(places, container_id, report)

@@ -66,6 +66,16 @@ def test_s4_14_run_can_be_repeated_when_the_engine_was_killed(engine: Engine, po
     assert [name for name in os.listdir(engine.places.containers) if name.startswith((".new", ".dead"))] == []
 
 
+def test_s4_4_a_start_that_was_about_to_let_init_go_is_finished(engine: Engine) -> None:
+    """Killed between the note that it started and the release: the next engine lets it go, and it runs."""
+    container = engine.create("sh", "-c", "echo ready; exec sleep 1000")
+    assert die_at(engine, "start.releasing", "start", container) == -9
+    assert engine.look(container).status == "created"
+    reconcile(engine.places)
+    eventually(lambda: engine.output(container) == [b"ready"])
+    assert (engine.look(container).status, engine.events(container).count("start")) == ("running", 1)
+
+
 @pytest.mark.parametrize("point", failpoints("stop."))
 def test_s4_4_an_interrupted_stop_is_finished_when_someone_looks(engine: Engine, point: str) -> None:
     """Killed anywhere in stop: the next engine finishes it, and the code is the real one."""
