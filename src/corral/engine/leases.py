@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from corral.engine.places import Places
 
-__all__ = ["Lease", "acquire", "is_owned", "me"]
+__all__ = ["Busy", "Lease", "acquire", "is_owned", "me"]
 
 # These change what a container is or whether it runs; one at a time. A stop, a kill, an exec go beside them.
 EXCLUSIVE = frozenset({"start", "settle", "remove", "commit"})
@@ -56,6 +56,10 @@ def is_alive(owner: dict[str, Any]) -> bool:
 def is_owned(entry: dict[str, Any] | None) -> bool:
     """Whether somebody is at work under this lease."""
     return entry is not None and boot_ns() < entry.get("deadline_ns", 0) and is_alive(entry)
+
+
+class Busy(Timeout):
+    """Another process is at work on the container, and did not end in time."""
 
 
 class Lease(Closing):
@@ -139,7 +143,7 @@ def acquire(
         left = until - time.monotonic()
         if left <= 0:
             name, entry = blocking
-            raise Timeout(
+            raise Busy(
                 f"{operation} container {container_id[:12]}: process {entry.get('pid')} is at work on it ({name})",
                 hint="wait for it, or end that process: its work can then be finished by anybody",
             )

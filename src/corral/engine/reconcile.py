@@ -14,7 +14,7 @@ from corral.engine.deadfiles import remove_dead
 from corral.engine.failpoints import failpoint
 from corral.engine.locks import FileLock
 from corral.engine.removal import remove_container
-from corral.engine.settle import settle, tell_due
+from corral.engine.settle import settle, tell_again, tell_due
 from corral.engine.starting import start_container, undo_start
 from corral.engine.stopping import finish_stop
 from corral.engine.teardown import delete_record, tear_down
@@ -62,7 +62,8 @@ def _do(report: Report, what: str, subject: str, action: Callable[[], object]) -
     try:
         if action() is False:
             return
-    except NotFound:
+    except (NotFound, leases.Busy):
+        # Gone, or somebody else has just begun what is to be done with it.
         return
     except (CorralError, OSError) as exc:
         report.append({"what": what, "id": subject, "why": str(exc)})
@@ -125,6 +126,8 @@ def _follow_up(places: Places, container_id: str, report: Report) -> None:
         return
     if facts.state.get("pending") and not facts.is_live:
         _do(report, "clean up", container_id, lambda: tear_down(facts))
+    if facts.state.get("untold"):
+        _do(report, "tell of the end of", container_id, lambda: tell_again(places, container_id))
     if is_restart_due(facts):
         _do(report, "restart", container_id, lambda: due(places, container_id))
     elif facts.state.get("restart", {}).get("due_ns") or facts.state.get("health", {}).get("due_ns"):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from corral.engine.places import Places
     from corral.engine.status import Facts
 
-__all__ = ["settle", "tell_due"]
+__all__ = ["settle", "tell_again", "tell_due"]
 
 LEASE_S = 120.0
 OVERDUE_MS = 1000
@@ -60,11 +60,11 @@ def settle_held(facts: Facts) -> dict[str, Any]:
     end: dict[str, Any] = facts.state["exit"] if facts.is_settled else _judge(facts)
     failpoint("settle.judged")
     _tell_execs(facts)
-    _tell(facts, end)
+    is_told = _tell(facts, end)
     failpoint("settle.told")
     tear_down(facts)
     failpoint("settle.torn_down")
-    _decide(facts, end)
+    _decide(facts, end, is_told=is_told)
     return end
 
 
@@ -162,8 +162,19 @@ def _was_sampled(facts: Facts, record: dict[str, Any]) -> bool:
     return int(own[-1][0]) < finished - _SAMPLE_SLACK_NS
 
 
-def _tell(facts: Facts, end: dict[str, Any]) -> None:
-    """The events of an end, each once: a crash between two of them repeats none."""
+def tell_again(places: Places, container_id: str) -> bool:
+    """Tell of an end that could not be told when it was followed up; whether there was one. Raises: NotFound."""
+    with leases.acquire(places, container_id, "settle", deadline_s=LEASE_S):
+        facts = status.look(places, container_id)
+        if facts.state.get("untold") != facts.run or not _tell(facts, facts.state["exit"]):
+            return False
+        with ledger.Update(places, container_id) as state:
+            state.pop("untold", None)
+    return True
+
+
+def _tell(facts: Facts, end: dict[str, Any]) -> bool:
+    """The events of an end, each once: a crash between two of them repeats none. False if they cannot be written."""
     key = f"{facts.container_id}/{facts.run}"
     since = end.get("told_from", 0)
     name = facts.definition.get("name", "")
@@ -184,15 +195,19 @@ def _tell(facts: Facts, end: dict[str, Any]) -> None:
             subject=facts.container_id, name=name, attributes=shown,
         )  # fmt: skip
     except OSError:
-        pass  # A full disc keeps an event from being told, not an end from being followed up.
+        # A full disc keeps an event from being told, not an end from being followed up.
+        return False
+    return True
 
 
-def _decide(facts: Facts, end: dict[str, Any]) -> None:
-    """Put down that the end is settled, and when the container starts again if it does."""
+def _decide(facts: Facts, end: dict[str, Any], *, is_told: bool) -> None:
+    """Put down that the end is settled, what is still to be told, and when the container starts again if it does."""
     with ledger.Update(facts.places, facts.container_id) as state:
         if state.get("runs") != facts.run:
             return
         state["settled"] = facts.run
+        if not is_told:
+            state["untold"] = facts.run
         again = restart.after_exit(facts.definition, state, end)
         if again is None:
             if "restart" in state:
