@@ -112,7 +112,7 @@ LAUNCHES: dict[str, tuple[Edit, tuple[str, ...], str, str]] = {
         process(cwd="/plain"),
         (),
         "change to the working directory /plain (config process.cwd): enter '/plain': not a directory",
-        "",
+        "something on the way is a file: choose another process.cwd",
     ),
     "cwd-relative": (
         process(cwd="tmp"),
@@ -200,7 +200,8 @@ LAUNCHES: dict[str, tuple[Edit, tuple[str, ...], str, str]] = {
         hook("prestart", "/no/hook"),
         (),
         "run the prestart hook /no/hook (config hooks.prestart[0]): exec '/no/hook': no such file or directory",
-        "",
+        "hooks are looked up on the host, startContainer hooks in the container; if the file is there, "
+        "its interpreter is not",
     ),
     "hook-exit": (
         hook("createRuntime", "/bin/sh", "-c", "echo some words >&2; exit 3"),
@@ -229,15 +230,16 @@ LAUNCHES: dict[str, tuple[Edit, tuple[str, ...], str, str]] = {
     "namespace-gone": (
         namespace("network", "/proc/0/ns/net"),
         (),
-        "join the namespaces given by path (config linux.namespaces): open '/proc/0/ns/net': no such file or directory",
+        "join the namespaces given by path (config linux.namespaces[5].path): open '/proc/0/ns/net': "
+        "no such file or directory",
         "the namespace's file is gone: the process that held it has ended",
     ),
     "namespace-kind": (
         namespace("network", "/proc/self/ns/uts"),
         (),
-        "join the namespaces given by path (config linux.namespaces): join the net namespace /proc/self/ns/uts: "
-        "invalid argument",
-        "",
+        "join the namespaces given by path (config linux.namespaces[5].path): join the net namespace "
+        "/proc/self/ns/uts: invalid argument",
+        "the file is a namespace of another type than the config says, or none at all",
     ),
     "namespace-unknown": (
         namespace("nope"),

@@ -26,6 +26,13 @@ def template() -> Iterator[rootfs.Template]:
     shutil.rmtree(path)
 
 
+@pytest.fixture(autouse=True)
+def orphans_go_to_init() -> None:
+    """Another suite may have made this process a subreaper; a keeper that ends would stay as its zombie."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0
+
+
 @pytest.fixture
 def subreaper() -> Iterator[None]:
     """Orphans of killed fronts become children of this process: it can see and reap them."""

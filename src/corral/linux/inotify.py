@@ -6,7 +6,6 @@ Source: inotify(7); include/uapi/linux/inotify.h.
 from __future__ import annotations
 
 import os
-import select
 
 from corral.linux.closing import Closing
 
@@ -58,6 +57,8 @@ class DirectoryWatch(Closing):
 
             time.sleep(min(timeout_s, 0.1))
             return True
+        import select
+
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
         if not poll.poll(timeout_s * 1000):
