@@ -10,6 +10,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal, NotRequired, TypedDict
 
+    from corral.image.config import HealthCheck
+    from corral.image.config import ImageConfig as ImageConfig
+
     class RootSource(TypedDict):
         """Where the root filesystem comes from."""
 
@@ -90,15 +93,9 @@ if TYPE_CHECKING:
         oom_score_adj: NotRequired[int]
         unified: NotRequired[dict[str, str]]
 
-    class Health(TypedDict):
-        """A health check; times in seconds."""
+    class Health(HealthCheck):
+        """A health check: the image's, or one asked for."""
 
-        command: list[str]
-        """As in an image: ``["CMD", ...]``, ``["CMD-SHELL", text]`` or ``["NONE"]``."""
-        interval_s: NotRequired[float]
-        timeout_s: NotRequired[float]
-        start_period_s: NotRequired[float]
-        retries: NotRequired[int]
         on_failure: NotRequired[Literal["none", "kill", "restart", "stop"]]
 
     class Restart(TypedDict):
@@ -217,21 +214,6 @@ if TYPE_CHECKING:
         labels: NotRequired[dict[str, str]]
         hostname: NotRequired[str]
         cgroup_parent: NotRequired[str]
-
-    class ImageConfig(TypedDict):
-        """The parts of an OCI image config that make a container. Source: image-spec config.md "Properties"."""
-
-        user: NotRequired[str]
-        env: NotRequired[list[str]]
-        entrypoint: NotRequired[list[str]]
-        command: NotRequired[list[str]]
-        workdir: NotRequired[str]
-        volumes: NotRequired[list[str]]
-        exposed_ports: NotRequired[list[str]]
-        labels: NotRequired[dict[str, str]]
-        stop_signal: NotRequired[str]
-        health: NotRequired[Health]
-        """Docker's extension."""
 
     class Account(TypedDict):
         """A user and its groups, as numbers inside the container (``engine/accounts.py``)."""
