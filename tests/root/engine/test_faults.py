@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from corral.engine import ledger, names
+from corral.engine.keeper import Monitor
 from corral.engine.reconcile import reconcile
 from corral.errors import AlreadyExists, CorralError
 from root.engine.conftest import Engine, eventually
@@ -168,3 +169,21 @@ def in_parallel(action: Any, count: int) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def test_s4_10_an_end_that_could_not_be_told_is_told_later(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal's disc is ill at the end of a run: the end is followed up, and its event comes once it is well."""
+    container = engine.run("sleep", "1000")
+
+    def refuse(*_arguments: object, **_options: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    # Attended, so that no command of the keeper, whose journal is well, comes first.
+    with Monitor.connect(engine.places.container_run(container)) as monitor, monkeypatch.context() as ill:
+        monitor.send_attend()
+        ill.setattr("corral.engine.journal.append_once", refuse)
+        assert engine.call("stop", container, timeout_s=0)["exit"]["code"] == 137
+        assert engine.events(container).count("died") == 0
+    reconcile(engine.places)
+    reconcile(engine.places)
+    assert engine.events(container).count("died") == 1
