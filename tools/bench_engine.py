@@ -9,6 +9,7 @@ docker-registry.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import io
 import json
@@ -397,6 +398,16 @@ def machine(engines: Sequence[Engine], load_before: float) -> str:
     )
 
 
+def end_all() -> None:
+    """End all that this run has started: stopped first, so that no keeper starts another monitor for one that ends."""
+    while pids := [pid for pid in peers.descendants(os.getpid()) if not _is_orphaned_zombie(pid)]:
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+        settle()
+
+
 def remove_groups() -> None:
     """The cgroups that the engines made for this run alone, empty by now."""
     for path in sorted(Path("/sys/fs/cgroup").glob(f"**/corral-bench-{os.getpid()}*"), reverse=True):
@@ -453,8 +464,7 @@ def main() -> int:
         # Broken off: what there is, is shown, and nothing stays.
         if bench is not None:
             print(bench.table.text())
-        for pid in peers.descendants(os.getpid()):
-            os.kill(pid, signal.SIGKILL)
+        end_all()
         raise
     table = bench.table
     text = "\n\n".join([machine(bench.engines, load_before), table.text(), table.targets(options.many, options.crowd)])

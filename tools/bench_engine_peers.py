@@ -326,7 +326,7 @@ class Containerd(Engine):
 
 
 class Podman(Engine):
-    """podman with storage of its own, and this system's runtime."""
+    """podman with storage of its own, and runc: crun refuses hybrid hierarchies."""
 
     name = "podman"
     helpers: tuple[str, ...] = ("conmon",)
@@ -336,11 +336,23 @@ class Podman(Engine):
         os.environ["CONTAINERS_CONF"] = str(folder / "containers.conf")
         os.environ["CONTAINERS_STORAGE_CONF"] = str(folder / "storage.conf")
         # This machine does not give away CAP_SYS_RESOURCE: limits must not be raised.
-        (folder / "containers.conf").write_text('[containers]\ndefault_ulimits = ["nofile=1024:1024"]\n')
+        (folder / "containers.conf").write_text(
+            '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]\n'
+        )
         (folder / "storage.conf").write_text(
             f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/root"\nrunroot = "{run}/run"\n'
         )
-        self.base = ["podman", "--cgroup-manager", "cgroupfs", "--events-backend", "file", "--root", f"{folder}/root"]
+        self.base = [
+            "podman",
+            "--runtime",
+            "runc",
+            "--cgroup-manager",
+            "cgroupfs",
+            "--events-backend",
+            "file",
+            "--root",
+            f"{folder}/root",
+        ]
         self.base += ["--runroot", f"{run}/run", "--tmpdir", f"{run}/tmp", "--network-config-dir", f"{folder}/cni"]
         self.options = ["--network", "none", "--cgroup-parent", f"/corral-bench-{os.getpid()}-podman"]
 
