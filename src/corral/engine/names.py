@@ -167,4 +167,5 @@ def _exists(places: Places, holder: str) -> bool:
         directory, name = places.containers, holder
     if not name or "/" in name or name.startswith("."):
         return False
-    return paths.isdir(f"{directory}/{name}") or is_locked(f"{directory}/.new-{name}/lock") is True
+    # In this order: it goes from the one place to the other, so who looked at them the other way round could miss it.
+    return is_locked(f"{directory}/.new-{name}/lock") is True or paths.isdir(f"{directory}/{name}")

@@ -40,6 +40,30 @@ def test_a_name_is_taken_while_its_owner_is_being_made(places: Places) -> None:
     names.reserve(places, "web", OTHER)
 
 
+@pytest.mark.parametrize("look", ["isdir", "is_locked"])
+def test_a_name_is_taken_when_its_owner_is_finished_between_two_looks(
+    places: Places, monkeypatch: pytest.MonkeyPatch, look: str
+) -> None:
+    """The maker's rename comes just after anybody's look at the one place or the other: it is there all the time."""
+    made, final = f"{places.containers}/.new-{ID}", places.container(ID)
+    os.mkdir(made)
+    asked = getattr(names.paths if look == "isdir" else names, look)
+
+    def finish_after(path: str) -> object:
+        answer = asked(path)
+        if os.path.isdir(made):
+            os.rename(made, final)
+        return answer
+
+    with open(f"{made}/lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        names.reserve(places, "web", ID)
+        monkeypatch.setattr(names.paths if look == "isdir" else names, look, finish_after)
+        with pytest.raises(AlreadyExists):
+            names.reserve(places, "web", OTHER)
+        assert os.readlink(f"{places.names}/web") == ID
+
+
 def test_release_spares_a_name_that_is_anothers(places: Places) -> None:
     """A late release by its former owner takes nothing from the new one."""
     make(places, OTHER)
