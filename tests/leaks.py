@@ -19,10 +19,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from conformance.cgroups import walk
+
 __all__ = ["MARK_VARIABLE", "Snapshot", "find_leaks", "marked_processes", "new_mark", "take_snapshot"]
 
 # Processes that inherit this variable with the test's mark are the test's.
 MARK_VARIABLE = "CORRAL_TEST_MARK"
+# Of groups: deeper than any test makes them.
+DEPTH = 64
 STATE_PARENTS = (Path("/run"), Path("/dev/shm"), Path("/tmp"))
 
 
@@ -95,8 +99,8 @@ def _cgroups(mark: str) -> Iterator[str]:
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         left, _, right = line.partition(" - ")
         if right.split(" ", 1)[0] in ("cgroup", "cgroup2"):
-            for folder, names, _files in os.walk(left.split(" ", 5)[4]):
-                yield from (f"{folder}/{name}" for name in names if name.startswith(mark))
+            top = left.split(" ", 5)[4]
+            yield from (path for path in walk(top, DEPTH) if path.rpartition("/")[2].startswith(mark))
 
 
 def _state(mark: str) -> Iterator[str]:

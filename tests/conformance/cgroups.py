@@ -7,6 +7,10 @@ import errno
 import os
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # What systemd's driver puts the tests' containers into.
 TEST_SLICE = f"corraltest{os.getpid()}.slice"
@@ -103,14 +107,23 @@ def processes(path: Path) -> list[int]:
 
 def find(prefix: str, depth: int = 4) -> list[Path]:
     """All cgroup directories, to this depth, with `prefix` in their name."""
-    found = []
-    for top in set(hierarchies().values()):
-        base = len(top.parts)
-        for path, names, _ in os.walk(top):
-            found += [Path(path, name) for name in names if prefix in name]
-            if len(Path(path).parts) - base >= depth - 1:
-                names.clear()
-    return sorted(found)
+    tops = {str(top) for top in hierarchies().values()}
+    return sorted(Path(path) for top in tops for path in walk(top, depth) if prefix in path.rpartition("/")[2])
+
+
+def walk(top: str, depth: int) -> Iterator[str]:
+    """The paths of all groups below the directory `top`, to this depth; those that go meanwhile are left out."""
+    # The kernel counts the groups in a group as its links: most have none, and their many files need not be listed.
+    try:
+        if depth == 0 or os.lstat(top).st_nlink <= 2:
+            return
+        with os.scandir(top) as entries:
+            paths = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return
+    for path in paths:
+        yield path
+        yield from walk(path, depth - 1)
 
 
 def remove(parent: str) -> None:

@@ -24,11 +24,13 @@ class Snapshot:
     descriptors: frozenset[str]
     children: frozenset[int]
     groups: frozenset[Path]
+    processes: frozenset[str]
 
 
 def take_snapshot(prefix: str) -> Snapshot:
     """Look at this process now, and at the cgroups that bear `prefix`."""
-    return Snapshot(frozenset(_descriptors()), frozenset(_children()), frozenset(cgroups.find(prefix)))
+    groups, processes = frozenset(cgroups.find(prefix)), frozenset(_processes())
+    return Snapshot(frozenset(_descriptors()), frozenset(_children()), groups, processes)
 
 
 def find_leaks(before: Snapshot, prefix: str, directory: Path) -> list[str]:
@@ -38,7 +40,7 @@ def find_leaks(before: Snapshot, prefix: str, directory: Path) -> list[str]:
     """
     leaks = [f"cgroup {path}" for path in cgroups.find(prefix) if path not in before.groups]
     leaks += [f"mount {line}" for line in _mounts_below(directory, prefix)]
-    leaks += [f"process {text}" for text in _processes_of(prefix, directory)]
+    leaks += [f"process {text}" for text in _processes_of(_processes() - before.processes, prefix, directory)]
     leaks += [f"child {pid}" for pid in _left_children(before.children)]
     leaks += [f"state {path}" for path in _state_of(prefix, directory)]
     leaks += [f"fd {text}" for text in sorted(_descriptors() - before.descriptors)]
@@ -59,10 +61,12 @@ def _mounts_below(directory: Path, prefix: str) -> Iterable[str]:
             yield line
 
 
-def _processes_of(prefix: str, directory: Path) -> Iterable[str]:
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) == os.getpid():
-            continue
+def _processes() -> set[str]:
+    return {name for name in os.listdir("/proc") if name.isdigit()} - {str(os.getpid())}
+
+
+def _processes_of(pids: set[str], prefix: str, directory: Path) -> Iterable[str]:
+    for name in pids:
         with contextlib.suppress(OSError):
             if Path(f"/proc/{name}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
                 continue
@@ -73,13 +77,10 @@ def _processes_of(prefix: str, directory: Path) -> Iterable[str]:
 
 
 def _children() -> set[int]:
-    me, found = str(os.getpid()), set()
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError):
-                fields = Path(f"/proc/{name}/stat").read_text().rsplit(")", 1)[1].split()
-                if fields[1] == me:
-                    found.add(int(name))
+    found: set[int] = set()
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError):
+            found.update(int(pid) for pid in Path(f"/proc/self/task/{task}/children").read_text().split())
     return found
 
 
