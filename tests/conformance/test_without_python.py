@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import signal
 import socket
@@ -27,7 +28,7 @@ def crippled(runtime: Runtime, directory: Path) -> Runtime:
     alone = directory / "alone"
     alone.mkdir()
     program = shutil.copy(runtime.path, alone / "corral-runtime")
-    return Runtime(str(program), runtime.root, runtime.name, runtime.version)
+    return dataclasses.replace(runtime, path=str(program))
 
 
 def test_life_cycle_of_a_made_container_needs_no_python(runtime: Runtime, crippled: Runtime, bundle: Bundle) -> None:
