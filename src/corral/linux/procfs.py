@@ -131,9 +131,15 @@ def read_wchan(pid: int | str, *, proc: str = "/proc") -> str:
     return "" if text == "0" else text
 
 
+_boot_ids: dict[str, str] = {}
+
+
 def read_boot_id(*, proc: str = "/proc") -> str:
-    """The id of this boot of the kernel, a UUID: start times of two boots do not compare."""
-    return _read(f"{proc}/sys/kernel/random/boot_id").strip()
+    """The id of this boot of the kernel, a UUID: start times of two boots do not compare. Read once a process."""
+    found = _boot_ids.get(proc)
+    if found is None:
+        found = _boot_ids[proc] = _read(f"{proc}/sys/kernel/random/boot_id").strip()
+    return found
 
 
 def is_same_process(pid: int, start_time_ticks: int, *, proc: str = "/proc") -> bool:
