@@ -6,7 +6,8 @@ Members, all but ``schema`` absent until needed::
     runs        how often it was started; the number of the current run
     run         {"number", "phase": intended|created|started|over, "begun_ns", "boot", "started_ns", "pid"}
     exit        the last run's end, judged (engine/settle.py)
-    stop        {"by": "user", "run", "at_ns"}: someone asked for its end, so no policy starts it again
+    stop        {"by": "user", "run", "at_ns"}: someone asked for its end, so no policy starts it again; "is_given_up":
+                in vain so far; "removes": {"volumes"}: and then for its removal
     restart     {"count", "delay_ms", "due_ns"}: a restart that is due (boot time clock), and how many came before
     health      {"status", "failing", "log", "due_ns"}
     leases      {operation: owner} (engine/leases.py)

@@ -44,14 +44,24 @@ def settle(places: Places, container_id: str, *, wait_s: float = 10.0) -> dict[s
             return facts.exit()
         end = settle_held(facts)
     failpoint("settle.decided")
-    if facts.definition.get("auto_remove"):
+    wish = _removal_of(facts)
+    if wish is not None:
         from corral.engine.removal import remove_container
 
         try:
-            remove_container(places, container_id)
+            remove_container(places, container_id, with_volumes=bool(wish.get("volumes")))
         except NotFound:
             pass  # somebody else removed it just now
     return end
+
+
+def _removal_of(facts: Facts) -> dict[str, Any] | None:
+    """How it is to be removed now: it was made to go with its run, or an ``rm --force`` could not end it."""
+    stop: dict[str, Any] = facts.state.get("stop", {})
+    if stop.get("run") == facts.run and "removes" in stop:
+        wish: dict[str, Any] = stop["removes"]
+        return wish
+    return {} if facts.definition.get("auto_remove") else None
 
 
 def settle_held(facts: Facts) -> dict[str, Any]:

@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from corral.engine.places import Places
     from corral.engine.status import Facts
 
-__all__ = ["finish_stop", "intend_stop", "stop_container", "stop_signal_of"]
+__all__ = ["finish_stop", "intend_removal", "intend_stop", "stop_container", "stop_signal_of"]
 
 GRACE_S = 10.0
 # After SIGKILL: a process that is not in the kernel's hands for good is gone by then.
 BOUND_S = 10.0
 THAW_S = 1.0
+# For another SIGKILL to what an earlier one did not end.
+AGAIN_S = 0.1
 _START_S = 60.0
 
 
@@ -51,8 +53,22 @@ def intend_stop(places: Places, container_id: str, grace_s: float) -> None:
             "kill_ns": ledger.boot_ns() + int(grace_s * 1e9),
             "until_ns": until,
             "owner": {**owner, "deadline_ns": until},
+            **_removal_of(state),
         }
         state.get("restart", {}).pop("due_ns", None)
+
+
+def _removal_of(state: dict[str, Any]) -> dict[str, Any]:
+    """The wish of an earlier ``rm --force`` of this run, which a stop does not take back."""
+    stop: dict[str, Any] = state.get("stop", {})
+    return {"removes": stop["removes"]} if "removes" in stop and stop.get("run") == state.get("runs", 0) else {}
+
+
+def intend_removal(places: Places, container_id: str, *, with_volumes: bool) -> None:
+    """Put down that it goes as soon as its run is over, which a stop could not bring about. Raises: NotFound."""
+    with ledger.Update(places, container_id, needs_no_room=True) as state:
+        stop = state.setdefault("stop", {"by": "user", "run": state.get("runs", 0), "at_ns": time.time_ns()})
+        stop["removes"] = {"volumes": with_volumes}
 
 
 def stop_container(
@@ -87,12 +103,19 @@ def stop_container(
 
 
 def finish_stop(places: Places, container_id: str) -> bool:
-    """Go on with a stop whose owner died at it; whether there was one. Raises: Timeout."""
+    """Go on with a stop whose owner died at it; whether there was one. Raises: Timeout.
+
+    One that was given up is not waited for again: what is left of it ends when it can, and others wait for us.
+    """
     facts = status.look(places, container_id)
     stop = facts.state.get("stop", {})
     if not facts.is_live or stop.get("run") != facts.run or leases.is_owned(stop.get("owner")):
         return False
     if not stop.get("until_ns"):
+        return False
+    if stop.get("is_given_up"):
+        if facts.record is not None:
+            groups.kill_everything(facts.record, deadline_s=AGAIN_S)
         return False
     left = max(0.0, (stop.get("kill_ns", 0) - ledger.boot_ns()) / 1e9)
     stop_container(places, container_id, grace_s=min(left, 3600.0))
@@ -140,6 +163,7 @@ def _kill(facts: Facts, waiter: exits.Waiter, tried: list[str]) -> None:
     failpoint("stop.killed")
     if waiter.wait_init(BOUND_S):
         return
+    _give_up(facts)
     left = groups.survivors(exits.runtime_record_or_none(facts.places, facts.container_id) or record)
     shown = "; ".join(str(item) for item in left) or "its processes cannot be seen"
     raise Timeout(
@@ -147,6 +171,15 @@ def _kill(facts: Facts, waiter: exits.Waiter, tried: list[str]) -> None:
         hint="a process in state D waits in the kernel and ends when that is over; stopping again is safe",
         phase="stop",
     )
+
+
+def _give_up(facts: Facts) -> None:
+    try:
+        with ledger.Update(facts.places, facts.container_id, needs_no_room=True) as state:
+            if state.get("stop", {}).get("run") == facts.run:
+                state["stop"]["is_given_up"] = True
+    except (CorralError, OSError):
+        return  # what is said about the processes counts more
 
 
 def _await_end(facts: Facts, waiter: exits.Waiter) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import errno
 from corral.engine import names, status
 from corral.engine.removal import make_room, remove_container
 from corral.engine.settle import settle
-from corral.engine.stopping import stop_container
-from corral.errors import FailedPrecondition, NotFound, ResourceExhausted
+from corral.engine.stopping import intend_removal, stop_container
+from corral.errors import FailedPrecondition, NotFound, ResourceExhausted, Timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ def rm(
     """Remove a container; with ``force`` also one that runs (``timeout_s``: its grace, 0 unless given).
 
     ``volumes``: its anonymous volumes too. Returns ``id`` and ``stays``, files that could not be removed yet.
-    Raises: NotFound; FailedPrecondition for one that runs, or that holds a pod; Timeout, Unavailable.
+    Raises: NotFound; FailedPrecondition for one that runs, or that holds a pod; Unavailable; Timeout when it cannot be
+    ended now: it is removed as soon as it has ended.
     """
     container_id = names.find_id(places, reference)
     facts = status.look(places, container_id)
@@ -56,6 +57,15 @@ def _remove(places: Places, container_id: str, *, force: bool, with_volumes: boo
                 f"remove container {facts.definition.get('name', container_id)!r}: it is {facts.status}",
                 hint="stop it first, or use --force",
             )
-        stop_container(places, container_id, grace_s=grace_s)
+        _stop(places, container_id, grace_s=grace_s, with_volumes=with_volumes)
     settle(places, container_id)
     return remove_container(places, container_id, with_volumes=with_volumes)
+
+
+def _stop(places: Places, container_id: str, *, grace_s: float, with_volumes: bool) -> None:
+    try:
+        stop_container(places, container_id, grace_s=grace_s)
+    except Timeout as exc:
+        intend_removal(places, container_id, with_volumes=with_volumes)
+        if status.look(places, container_id).is_live:
+            raise Timeout(exc.message, hint=f"{exc.hint}; it is removed as soon as it has ended", phase="rm") from exc
