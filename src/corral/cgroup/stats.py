@@ -203,6 +203,13 @@ def read_counters(group: Reader, stats: Stats, is_v1: frozenset[str]) -> None:
         pressure.update(parse_pressure(group.read_or_none("", f"{name}.pressure") or ""))
 
 
+def read_cpu_usage_ns(group: Reader, is_v1: frozenset[str]) -> int:
+    """CPU time used so far, alone: what a rate needs of a first sample. Raises: as ``read_stats``."""
+    if is_v1 & {"cpuacct", "cpu"}:
+        return _number(group, "cpuacct", "cpuacct.usage")
+    return _pairs(group, "", "cpu.stat").get("usage_usec", 0) * 1000
+
+
 def parse_pressure(text: str) -> dict[str, Pressure]:
     """The lines ``some`` and ``full`` of a pressure file; other lines are skipped."""
     found = {}

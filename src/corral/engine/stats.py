@@ -1,36 +1,119 @@
-"""Samples of what a container uses, and what two of them come to."""
+"""Samples of what containers use, and what two of them come to.
+
+A sample reads only the counters that are shown, each file once: all containers of a store are sampled in one go, and
+what the kernel's files cost is what that costs.
+"""
 
 from __future__ import annotations
 
+import errno
+import posix
 import time
 
-from corral.cgroup.stats import read_stats
-from corral.engine import files, groups
+from corral.cgroup.handles import from_os_error
+from corral.cgroup.stats import Stats, read_counters, read_cpu_usage_ns
+from corral.engine import files
+from corral.linux import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from corral.cgroup.stats import Stats
     from corral.engine.status import Facts
 
-__all__ = ["add_rates", "sample"]
+__all__ = ["Counters", "add_rates", "sample"]
+
+# Every counter that a sample shows: of the dozens that a group has, the others are not even opened.
+_SHOWN = frozenset(
+    (
+        *("cpuacct.usage", "cpuacct.stat", "cpu.stat", "cpu.pressure"),
+        *("memory.usage_in_bytes", "memory.max_usage_in_bytes", "memory.limit_in_bytes", "memory.oom_control"),
+        *("memory.current", "memory.peak", "memory.max", "memory.events", "memory.stat", "memory.pressure"),
+        *("io.stat", "io.pressure", "pids.current", "pids.max"),
+        *(f"blkio.{kind}io_service_bytes_recursive" for kind in ("bfq.", "", "throttle.")),
+    )
+)
+_ABSENT = (errno.ENODEV, errno.EOPNOTSUPP)
 
 
-def sample(facts: Facts) -> dict[str, Any] | None:
+class Counters:
+    """The files of a container's groups, by the runtime's record. ``missing``: files that this host does not have.
+
+    Share ``missing`` between the containers of one pass: what the host lacks is asked for once.
+    """
+
+    __slots__ = ("_directories", "_missing", "is_v1")
+
+    def __init__(self, facts: Facts, missing: set[str]) -> None:
+        self._directories: dict[str, str] = {}
+        self._missing = missing
+        is_v1 = []
+        for group in facts.record.state.get("cgroups", []) if facts.record is not None else ():
+            directory = group["mount_point"].rstrip("/") + group["path"]
+            if group["fate"] not in ("created", "joined") or not _is_same(directory, group.get("inode", 0)):
+                continue
+            self._directories.update(dict.fromkeys(group["controllers"], directory))
+            if group["version"] == 1:
+                is_v1 += group["controllers"]
+            else:
+                self._directories[""] = directory
+        self.is_v1 = frozenset(is_v1)
+
+    def is_there(self) -> bool:
+        """Whether it has a group to ask, still."""
+        return any(paths.isdir(directory) for directory in self._directories.values())
+
+    def read_or_none(self, controller: str, file: str) -> str | None:
+        """The text of a counter that is shown; None for others, and where there is none. Raises: CorralError."""
+        directory = self._directories.get(controller)
+        if directory is None and controller in ("cpuacct", "freezer"):
+            directory = self._directories.get("")
+        if directory is None or file not in _SHOWN or file in self._missing:
+            return None
+        path = f"{directory}/{file}"
+        try:
+            data = files.read_bytes_or_none(path)
+        except OSError as exc:
+            if exc.errno in _ABSENT:
+                return None
+            raise from_os_error("read", path, exc) from exc
+        if data is None:
+            if paths.isdir(directory):
+                self._missing.add(file)
+            return None
+        return data.decode("ascii", "replace")
+
+    def cpu_ns(self) -> int:
+        """CPU time used so far. Raises: CorralError."""
+        return read_cpu_usage_ns(self, self.is_v1)
+
+    def read(self) -> Stats:
+        """All that a sample shows. Raises: CorralError."""
+        stats = Stats()
+        read_counters(self, stats, self.is_v1)
+        return stats
+
+
+def _is_same(directory: str, inode: int) -> bool:
+    """Whether it is the recorded group, where that is on record: another may have been made in its place."""
+    try:
+        return not inode or posix.stat(directory, follow_symlinks=False).st_ino == inode
+    except OSError:
+        return False
+
+
+def sample(facts: Facts, counters: Counters | None = None) -> dict[str, Any] | None:
     """What the container uses now; None if it has no group to ask. Raises: CorralError."""
-    group = groups.open_group_or_none(facts.record)
-    if group is None:
+    counters = counters or Counters(facts, set())
+    if not counters.is_there():
         return None
-    with group:
-        stats = read_stats(group)
+    stats = counters.read()
     shown = to_json(stats)
     shown.update(
         id=facts.container_id,
         name=facts.definition.get("name", ""),
         status=facts.status,
         time_ns=time.monotonic_ns(),
-        pids=stats.pids_current,
         **network_bytes(facts.pid),
     )
     return shown

@@ -49,25 +49,24 @@ def run(line: Line, context: Context) -> int:
     """Show what containers use."""
     is_stream = sys.stdout.isatty() and not line.has("no-stream")
     interval = line.seconds("interval", 1.0)
-    before = sample(line.args, context)
-    wait = _FIRST_S
+    # A rate needs two looks at the CPU time; the first two are close together, so that nobody waits for a number.
+    now = sample(line.args, context, window_s=_FIRST_S)
+    rows = list(now.values())
     while True:
-        # A rate needs two samples; the first one is taken soon, so that nobody waits for a number.
-        time.sleep(wait)
-        now = sample(line.args, context)
-        rows = with_rates(now, before)
         if is_stream:
             sys.stdout.write(_CLEAR)
         print_list(line, [(row, shown(row, line)) for row in rows], _COLUMNS)
         if not is_stream:
             return 0
         sys.stdout.flush()
-        before, wait = now, interval
+        time.sleep(interval)
+        before, now = now, sample(line.args, context)
+        rows = with_rates(now, before)
 
 
-def sample(names: list[str], context: Context) -> dict[str, dict[str, Any]]:
-    """One sample of each container, by id."""
-    return {str(row["id"]): row for row in context.verb("stats", names or None)}
+def sample(names: list[str], context: Context, *, window_s: float = 0.0) -> dict[str, dict[str, Any]]:
+    """One sample of each container, by id; with rates over ``window_s``."""
+    return {str(row["id"]): row for row in context.verb("stats", names or None, window_s=window_s)}
 
 
 def with_rates(now: dict[str, dict[str, Any]], before: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
