@@ -243,16 +243,51 @@ static int let_holder_stay(struct context *c) {
     return r < 0 ? detail(c, r, "release the holder") : 0;
 }
 
+/* The front's half of a move that init makes itself: `tasks`, opened with the front's rights. */
+static int let_in(struct context *c, const struct step *s, struct cgroup *g) {
+    struct message_head head = {.kind = MSG_GIVE_FD, .step = s->index};
+    char path[CG_PATH];
+    cleanup_fd int tasks = -1;
+    cg_show(g, "tasks", path);
+    if (g->fate != CG_ABSENT) {
+        int leaf = cg_open_leaf(g);
+        tasks = leaf < 0 ? leaf : open_at(leaf, "tasks", O_WRONLY | O_NOFOLLOW, 0);
+        if (tasks < 0)
+            return detail(c, tasks, "'%s'", path);
+    }
+    int r = c->peer < 0 ? -ESRCH : message_send(c->peer, &head, path, strlen(path), tasks);
+    return r < 0 ? detail(c, r, "no process takes '%s'", path) : 0;
+}
+
+/* Init's half. Nothing is answered: the SYNC that follows says that all went well. */
+static int enter(struct context *c, const struct step *s) {
+    struct message m;
+    int r = peer_expect(c, MSG_GIVE_FD, s->index, &m);
+    if (r == 0 && m.fds[0] >= 0)
+        r = write_once(m.fds[0], "0", 1);
+    message_close_fds(&m);
+    return r < 0 ? detail(c, r, "'%s'", m.bytes) : 0;
+}
+
+/* Of a v1 group init is its own mover: the kernel then moves one thread, and init has no other. For the pid of a process
+ * it takes a lock that waits for an RCU grace period, several milliseconds on a quiet machine.
+ * Source: kernel/cgroup/cgroup.c, cgroup_procs_write_start. */
 int step_cg_attach(struct context *c, const struct step *s) {
     char path[CG_PATH];
     int r = 0;
+    if (c->actor == ACTOR_INIT)
+        return enter(c, s);
     struct cgroup *g = cg_get(c, s, &r);
+    if (g && s->actor == ACTOR_INIT)
+        return let_in(c, s, g);
     if (!g || g->fate == CG_ABSENT)
         return r;
     unsigned flags = (unsigned)s->arg[1].num;
     pid_t pid = flags & ATTACH_HOLDER ? c->holder_pid : c->init_pid;
     if (pid <= 0)
         return detail(c, -ESRCH, "no process was born"); /* 0 would be this very process */
+    if (!(flags & ATTACH_HOLDER) && c->born_into == (int)cg_id(c, g))
+        return 0;
     int leaf = cg_open_leaf(g);
     r = leaf < 0 ? leaf : attach(leaf, pid);
     /* The workload has moved itself to a child and enabled controllers: its group holds no processes of its own any

@@ -48,6 +48,7 @@ struct context {
 
     pid_t stage_pid, init_pid;
     int init_pidfd;
+    int born_into;         /* front: id of the v2 group in which init was born, or -1 */
     pid_t holder_pid;      /* front: the process that keeps a scope, 0 = none */
     int holder;            /* front: a byte written here lets it stay; without, it ends with us. -1 = none, or done */
     int private_proc;      /* O_PATH of a private procfs, or -1 */

@@ -18,7 +18,7 @@ void context_init(struct context *c, const struct plan *plan, enum actor actor) 
     for (int i = 0; i < CGROUPS; i++)
         c->cgroup[i].fd = -1;
     c->record = c->journal = c->owner_lock = c->planner = c->peer = c->holder = -1;
-    c->init_pidfd = c->private_proc = c->rootfd = c->console_slave = -1;
+    c->init_pidfd = c->born_into = c->private_proc = c->rootfd = c->console_slave = -1;
 }
 
 int detail(struct context *c, int err, const char *format, ...) {
@@ -91,7 +91,7 @@ static int dispatch(struct context *c, const struct step *s) {
 /* Steps at which the front must stand too, although they are the other party's. */
 static bool is_rendezvous(const struct step *s) {
     return s->actor != ACTOR_FRONT &&
-           (s->op == OP_SYNC || s->op == OP_PASS_FD || s->op == OP_TAKE_FD || s->op == OP_FORK);
+           (s->op == OP_SYNC || s->op == OP_PASS_FD || s->op == OP_TAKE_FD || s->op == OP_FORK || s->op == OP_CG_ATTACH);
 }
 
 /* Tells the peer, once, by SYNC, that nothing but the exec is left: the end of the socket alone does not tell an exec

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include "cgroup.h"
 #include "journal.h"
 #include "record.h"
 #include "run.h"
@@ -13,6 +14,8 @@
 /* Stage and init each have a socket to the front. The stage carries init's end until it forks it; the front keeps
  * its own end of it here until then. */
 static int init_end = -1, init_front_end = -1;
+/* The v2 group into which the stage is to fork init, or -1: its id, and its directory, which only the stage closes. */
+static int stage_group = -1, stage_birthplace = -1;
 
 int birth_slots[2] = {-1, -1};
 void (*birth_sink)(const struct context *c);
@@ -29,7 +32,7 @@ static void sort(int *values, int n) {
 /* Closes everything but the standard streams, the preserved descriptors and what the plan hands down. A descriptor of
  * a host directory that reaches the container's namespaces is an escape (CVE-2024-21626). */
 static void close_others(struct context *c) {
-    int keep[SLOTS + 4], n = 0;
+    int keep[SLOTS + 5], n = 0;
     unsigned from = 3 + c->preserve_fds;
     for (int i = SLOT_SHARED; i < SLOTS; i++)
         if (c->slot[i] >= 0)
@@ -38,6 +41,8 @@ static void close_others(struct context *c) {
         keep[n++] = c->peer;
     if (c->actor == ACTOR_STAGE && init_end >= 0)
         keep[n++] = init_end;
+    if (c->actor == ACTOR_STAGE && stage_birthplace >= 0)
+        keep[n++] = stage_birthplace;
     sort(keep, n);
     for (int i = 0; i < n; i++) {
         if ((unsigned)keep[i] > from)
@@ -115,8 +120,18 @@ static int adopt_init(struct context *c, pid_t pid) {
 }
 
 static pid_t clone_into(uint64_t flags, int cgroup_fd) {
-    struct k_clone_args args = {.flags = flags | CLONE_INTO_CGROUP_FLAG, .exit_signal = SIGCHLD, .cgroup = (uint64_t)cgroup_fd};
+    /* A sibling's signal is that of its parent's other child, whom it follows: the kernel refuses to be told. */
+    struct k_clone_args args = {.flags = flags | CLONE_INTO_CGROUP_FLAG,
+                                .exit_signal = flags & CLONE_PARENT ? 0 : SIGCHLD,
+                                .cgroup = (uint64_t)cgroup_fd};
     return sys_clone3(&args);
+}
+
+/* The directory of a group in which a process can be born, or -1. */
+static int birthplace(struct context *c, int64_t group) {
+    if (group < 0 || group >= CGROUPS || c->cgroup[group].version != 2 || c->cgroup[group].fate == CG_ABSENT)
+        return -1;
+    return cg_open_leaf(&c->cgroup[group]);
 }
 
 /* SPAWN(flags, cgroup): init as a direct child. */
@@ -131,21 +146,24 @@ int step_spawn(struct context *c, const struct step *s) {
     int ours = -1, theirs = -1, r = make_channel(&ours, &theirs);
     if (r < 0)
         return detail(c, r, "open a socket pair");
-    if (group >= 0 && c->cgroup[group].version == 2 && c->cgroup[group].fd >= 0)
-        pid = clone_into(flags, c->cgroup[group].fd);
+    int directory = birthplace(c, group);
+    if (directory >= 0)
+        pid = clone_into(flags, directory);
+    bool inside = pid >= 0;
     /* Refused into the cgroup (no clone3, a threaded or busy group, no right to move there): CG_ATTACH will tell. */
     if (pid < 0)
         pid = sys_fork((unsigned long)flags);
     if (pid == 0)
         be_born(c, ACTOR_INIT, theirs, s->index + 1);
     close(theirs);
+    c->born_into = inside ? (int)group : -1;
     c->peer = ours;
     if (pid < 0)
         return detail(c, pid, "clone");
     return adopt_init(c, pid);
 }
 
-/* STAGE: the child that will join or unshare namespaces and then fork init. */
+/* STAGE(cgroup): the child that will join or unshare namespaces and then fork init. */
 int step_stage(struct context *c, const struct step *s) {
     int ours = -1, theirs = -1;
     if (c->init_pid > 0 || c->stage_pid > 0)
@@ -155,6 +173,8 @@ int step_stage(struct context *c, const struct step *s) {
         r = make_channel(&init_front_end, &init_end);
     if (r < 0)
         return detail(c, r, "open a socket pair");
+    stage_birthplace = birthplace(c, (int64_t)s->arg[0].num);
+    stage_group = stage_birthplace < 0 ? -1 : (int)s->arg[0].num;
     pid_t pid = sys_fork(0);
     if (pid == 0)
         be_born(c, ACTOR_STAGE, theirs, s->index + 1);
@@ -170,12 +190,16 @@ int step_stage(struct context *c, const struct step *s) {
 /* The stage's half: init becomes a child of the front. Its pid, as clone returns it, is of the pid namespace that the
  * stage itself lives in: the front's. */
 static int fork_as_stage(struct context *c, const struct step *s) {
-    pid_t pid = sys_fork((unsigned long)s->arg[0].num | CLONE_PARENT);
+    uint64_t flags = s->arg[0].num | CLONE_PARENT;
+    pid_t pid = stage_birthplace >= 0 ? clone_into(flags, stage_birthplace) : -ENOENT;
+    bool inside = pid >= 0;
+    if (pid < 0)
+        pid = sys_fork((unsigned long)flags);
     if (pid == 0)
         be_born(c, ACTOR_INIT, init_end, s->index + 1);
     if (pid < 0)
         return detail(c, pid, "clone");
-    int r = message_tell(c->peer, MSG_PID, s->index, 0, (uint32_t)pid);
+    int r = message_tell(c->peer, MSG_PID, s->index, inside, (uint32_t)pid);
     if (r < 0)
         return r;
     _exit(0);
@@ -193,6 +217,7 @@ int step_fork(struct context *c, const struct step *s) {
     c->peer = steal_fd(&init_front_end);
     (void)wait_pid(c->stage_pid, NULL);
     c->stage_pid = 0;
+    c->born_into = m.error > 0 ? stage_group : -1;
     return adopt_init(c, (pid_t)m.value);
 }
 

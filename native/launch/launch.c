@@ -34,7 +34,7 @@ static int map_plan(int fd, const void **bytes, size_t *len) {
 }
 
 /* What holds of every plan for a new process, beyond its encoding: the mode is known first, and init runs nothing
- * before the front said so (S0.10). */
+ * before the front said so (S0.10) but its own move into its cgroups. */
 static const char *check_order(const struct plan *plan) {
     struct step s;
     if (plan->n_steps == 0)
@@ -44,7 +44,7 @@ static const char *check_order(const struct plan *plan) {
         return "its first step is not FRONT_MODE";
     for (unsigned i = 0; i < plan->n_steps; i++) {
         plan_step(plan, i, &s);
-        if (s.actor == ACTOR_INIT)
+        if (s.actor == ACTOR_INIT && s.op != OP_CG_ATTACH)
             return s.op == OP_SYNC ? NULL : "init's first step is not SYNC";
     }
     return NULL;

@@ -26,12 +26,12 @@ def compile_birth(job: Job) -> None:
     # the process that makes it. The user and the time namespace need someone outside to write their files.
     flags = job.new_flags & ~CLONE_NEWCGROUP
     if not job.needs_stage:
-        job.plan.front("SPAWN", flags, -1, pointer="linux.namespaces")
+        job.plan.front("SPAWN", flags, job.groups.birthplace, pointer="linux.namespaces")
         if flags & CLONE_NEWUSER:
             _compile_maps(job, WHO_INIT)
         return
     plan = job.plan
-    plan.front("STAGE", 0)
+    plan.front("STAGE", job.groups.birthplace)
     if job.joined:
         entries = [f"{NAMESPACES[kind][1]}:{path}" for kind, path in job.joined]
         plan.stage("JOIN_PATHS", entries, pointer="linux.namespaces")

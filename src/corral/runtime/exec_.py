@@ -14,6 +14,7 @@ from corral.oci.validate_process import validate_process
 from corral.runtime import process as compile_process
 from corral.runtime.create import KEEP_GROUPS_ANNOTATION
 from corral.runtime.documents import exec_state
+from corral.runtime.groups import add_attach
 from corral.runtime.host import read_host
 from corral.runtime.inputs import read_file
 from corral.runtime.job import MODE_EXEC, Options
@@ -201,13 +202,14 @@ def compile_exec(job: Exec) -> Plan:
     if terminal and options.console_socket:
         plan.front("CONSOLE_CONNECT", options.console_socket, SLOT_CONSOLE_SOCKET)
     affinity = process.get("execCPUAffinity", {})
-    plan.front("STAGE", 0)
+    # Born there where the kernel lets it; what it refuses, it moves to.
+    plan.front("STAGE", next((number for number, version in groups if version == 2), -1))
     plan.stage("JOIN_CONTAINER", record.pid, record.start_time, _namespaces_to_join(job))
     if affinity.get("initial"):
         plan.stage("CPU_AFFINITY", affinity["initial"], pointer="process.execCPUAffinity.initial")
     plan.stage("FORK", 0, 0)
-    for number in groups:
-        plan.front("CG_ATTACH", number, ATTACH_FOLLOW_INIT)
+    for number, version in groups:
+        add_attach(plan, number, version, ATTACH_FOLLOW_INIT)
     compile_process.compile_outer(plan, process)
     compile_process.compile_stdio(plan, process, job.spec.get("linux", {}))
     plan.add(INIT, "SYNC", "its place in the cgroups")
@@ -235,8 +237,11 @@ def _namespaces_to_join(job: Exec) -> int:
     return flags
 
 
-def _define_groups(job: Exec) -> list[int]:
-    """CG_DEFINE for each group that the container really has; a sub-group is chosen by --cgroup [CTRL:]PATH."""
+def _define_groups(job: Exec) -> list[tuple[int, int]]:
+    """CG_DEFINE for each group that the container really has; a sub-group is chosen by --cgroup [CTRL:]PATH.
+
+    Returns the id and the version of each.
+    """
     chosen = _chosen_subgroups(job)
     by_mount = {hierarchy.mount_point: hierarchy for hierarchy in job.host.layout.hierarchies}
     numbers = []
@@ -246,7 +251,7 @@ def _define_groups(job: Exec) -> list[int]:
         hierarchy = by_mount[group["mount_point"]]
         path = group["path"] + _subgroup_of(chosen, hierarchy.controllers)
         job.plan.front("CG_DEFINE", number, group["version"], group["mount_point"], path, 0)
-        numbers.append(number)
+        numbers.append((number, group["version"]))
     return numbers
 
 

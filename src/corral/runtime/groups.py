@@ -18,6 +18,7 @@ from corral.cgroup.location import (
 )
 from corral.cgroup.member import Member
 from corral.errors import FailedPrecondition, InvalidArgument, Unsupported
+from corral.runtime.plan import FRONT, INIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,6 +90,13 @@ class Groups:
             if hierarchy.index == hierarchy_index:
                 return number
         return None
+
+    @property
+    def birthplace(self) -> int:
+        """The id of the v2 group in which init can be born, being there before it is; -1 if there is none."""
+        if self.scope is not None:
+            return -1
+        return next((number for number, hierarchy, _ in self.members if hierarchy.version == 2), -1)
 
     def records(self) -> list[dict[str, object]]:
         """The members for state.json; what became of each is not known yet."""
@@ -274,13 +282,18 @@ def _compile_subgroup(job: Job, outer: tuple[int, Hierarchy, str]) -> None:
     for member, other, _ in job.groups.members:
         if other is hierarchy:
             job.plan.front("CG_MAKE", member, MAKE_ADOPT, "", pointer="linux.cgroupsPath")
-            job.plan.front("CG_ATTACH", member, 0, pointer="linux.cgroupsPath")
+            add_attach(job.plan, member, hierarchy.version, pointer="linux.cgroupsPath")
+
+
+def add_attach(plan: Plan, number: int, version: int, flags: int = 0, *, pointer: str = "") -> None:
+    """The process's move into a group: on v1 it moves itself, which spares it the kernel's grace period."""
+    plan.add(INIT if version == 1 else FRONT, "CG_ATTACH", number, flags, pointer=pointer)
 
 
 def compile_attach(job: Job) -> None:
     """Move the stub into its groups, then read every limit back (S0.8); the planner judges what comes."""
-    for number, _, _ in job.groups.members:
-        job.plan.front("CG_ATTACH", number, 0, pointer="linux.cgroupsPath")
+    for number, hierarchy, _ in job.groups.members:
+        add_attach(job.plan, number, hierarchy.version, pointer="linux.cgroupsPath")
     for number, write in job.groups.writes:
         if write.read_file:
             job.plan.front("CG_READ", number, write.read_file, 1, pointer=write.pointer)
