@@ -188,6 +188,8 @@ if TYPE_CHECKING:
         domainname: NotRequired[str]
         sysctls: NotRequired[dict[str, str]]
         shm_bytes: NotRequired[int]
+        storage_bytes: NotRequired[int]
+        """The most that the writable layer may hold; needs a store on a filesystem with project quotas."""
         no_hosts: NotRequired[bool]
         """/etc/hosts is the image's own."""
         cgroup_parent: NotRequired[str]

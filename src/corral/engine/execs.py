@@ -19,6 +19,7 @@ from corral.engine.failpoints import failpoint
 from corral.engine.launching import converse
 from corral.engine.logs import Reader
 from corral.engine.programs import exit_command
+from corral.engine.shape import EXEC, check_members
 from corral.errors import CorralError, FailedPrecondition, InvalidArgument
 from corral.linux import paths
 
@@ -62,6 +63,7 @@ def begin_exec(facts: Facts, request: dict[str, Any], *, has_limit: bool = False
     """
     places, container_id = facts.places, facts.container_id
     name = facts.definition.get("name", container_id)
+    check_members(f"exec in container {name!r}", request, EXEC)
     record = facts.record
     if facts.status not in (status.RUNNING, status.STOPPING) or record is None:
         hint = f"corral unpause {name}" if facts.status == status.PAUSED_ else f"corral start {name}"

@@ -108,11 +108,12 @@ class Engine:
 
     def _definition(self, image: str, command: Sequence[str], options: Mapping[str, object]) -> JSON:
         given = options.get("definition")
-        if isinstance(given, dict):
+        if isinstance(given, dict) and len(options) == 1:
             return given
+        from corral.engine.option_names import check_options
         from corral.engine.options import definition_from
 
-        flags = {key.replace("_", "-"): value for key, value in options.items()}
+        flags = check_options(options)
         made = definition_from(flags, image, command, environ=os.environ, cwd=os.getcwd(), is_rootless=is_rootless())
         if made["process"].get("stdin"):
             # Closing ``Streams.stdin`` is the end of the program's input.
@@ -205,7 +206,10 @@ class Container:
             return await pipes.streams()
 
     async def wait(self, timeout_s: float | None = None) -> Exit:
-        """Wait for the end of the run that is under way. Raises: Timeout, NotFound."""
+        """Wait for the end of the run that is under way, whatever the restart policy does then.
+
+        Raises: Timeout, NotFound.
+        """
         places = self.engine.places
         facts = await self.engine.do(status.look, places, self.id)
         if facts.is_live:
@@ -215,7 +219,7 @@ class Container:
                     return Exit(await self.engine.do(settle, places, self.id) or exits.to_exit(record))
                 except NotFound:
                     return Exit(exits.to_exit(record))
-        ended = await self.engine.verb("wait", self.id, timeout_s=timeout_s)
+        ended = await self.engine.verb("wait", self.id, timeout_s=timeout_s, is_one_run=True)
         return Exit(ended["exit"])
 
     async def _watch(self, timeout_s: float | None) -> JSON | None:

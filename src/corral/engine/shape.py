@@ -1,7 +1,9 @@
-"""Whether a definition that a program sends has the shape that everything after takes for granted.
+"""Whether a definition or a request that a program sends has the shape that everything after takes for granted.
 
 The command line makes its definitions itself; those that come by the library or the service may be anything. One that
-is stored wrong would be in the way of every later look at the store.
+is stored wrong would be in the way of every later look at the store, and a limit that is misspelt would be no limit:
+what is not known is refused, with the name that was probably meant. The members are those of ``definition.py``, which
+a test compares.
 """
 
 from __future__ import annotations
@@ -10,64 +12,157 @@ from corral.errors import InvalidArgument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Iterable, Mapping
 
-__all__ = ["check_shape"]
+    # A word for a plain value; a tuple of the words that may stand there; the members of an object; in a list of one:
+    # a list of such.
+    Shape = str | tuple[str, ...] | Mapping[str, "Shape"] | list["Shape"]
+
+__all__ = ["EXEC", "NETWORK", "POD", "check_members", "check_shape", "hint_for"]
 
 _HEX = frozenset("0123456789abcdef")
-_TEXT, _TEXTS, _MAP, _OBJECT, _OBJECTS = (
-    "a text",
-    "a list of texts",
-    "an object of texts",
-    "an object",
-    "a list of objects",
-)
-_MEMBERS = {
-    "id": _TEXT, "name": _TEXT, "hostname": _TEXT, "domainname": _TEXT, "cgroup_parent": _TEXT, "pod": _TEXT,
-    "pid_file": _TEXT, "devices": _TEXTS, "device_rules": _TEXTS, "labels": _MAP, "annotations": _MAP, "sysctls": _MAP,
-    "root": _OBJECT, "process": _OBJECT, "network": _OBJECT, "namespaces": _OBJECT, "resources": _OBJECT,
-    "security": _OBJECT, "health": _OBJECT, "restart": _OBJECT, "log": _OBJECT, "hooks": _OBJECT, "mounts": _OBJECTS,
+_TEXT, _TEXTS, _MAP, _ANY = "a text", "a list of texts", "an object of texts", "an object"
+_BOOL, _INT, _NUMBER = "true or false", "a whole number", "a number"
+_MAPS = "a list of [inside, outside, size]"
+_OBJECTS = "a list of objects"
+
+_MOUNT: dict[str, Shape] = {
+    "type": ("bind", "volume", "tmpfs", "image"), "target": _TEXT, "source": _TEXT, "options": _TEXTS, "copy_up": _BOOL,
+    "is_anonymous": _BOOL,
 }  # fmt: skip
-_INNER = {
-    "root": {"kind": _TEXT, "image": _TEXT, "path": _TEXT},
-    "process": {
-        "command": _TEXTS,
-        "entrypoint": _TEXTS,
-        "env": _TEXTS,
-        "groups": _TEXTS,
-        "user": _TEXT,
-        "workdir": _TEXT,
+_NETWORK: dict[str, Shape] = {
+    "mode": ("bridge", "host", "none", "container", "pod", "pasta", "slirp4netns"), "container": _TEXT,
+    "options": _TEXTS, "publish_all": _BOOL, "dns": _TEXTS, "dns_search": _TEXTS, "dns_options": _TEXTS,
+    "extra_hosts": _TEXTS,
+    "attachments": [{"name": _TEXT, "aliases": _TEXTS, "ip": _TEXT, "mac": _TEXT, "interface": _TEXT}],
+    "ports": [
+        {"host_ip": _TEXT, "host_port": _INT, "container_port": _INT, "protocol": ("tcp", "udp", "sctp")},
+    ],
+}  # fmt: skip
+_RESOURCES: dict[str, Shape] = {
+    "memory_bytes": _INT, "memory_swap_bytes": _INT, "memory_reservation_bytes": _INT, "memory_swappiness": _INT,
+    "cpu_quota_us": _INT, "cpu_period_us": _INT, "cpu_shares": _INT, "cpuset_cpus": _TEXT, "cpuset_mems": _TEXT,
+    "pids": _INT, "blkio_weight": _INT, "oom_kill_disable": _BOOL, "oom_score_adj": _INT, "unified": _MAP,
+    "device_limits": [
+        {
+            "kind": ("read_bps", "write_bps", "read_iops", "write_iops"), "major": _INT, "minor": _INT, "rate": _INT,
+        },
+    ],
+}  # fmt: skip
+_PROCESS: dict[str, Shape] = {
+    "entrypoint": _TEXTS, "command": _TEXTS, "env": _TEXTS, "user": _TEXT, "groups": _TEXTS, "workdir": _TEXT,
+    "terminal": _BOOL, "stdin": _BOOL, "stdin_once": _BOOL, "init": _BOOL, "umask": _TEXT, "ulimits": _TEXTS,
+    "stop_signal": _TEXT, "stop_timeout_s": _NUMBER,
+}  # fmt: skip
+_SECURITY: dict[str, Shape] = {
+    "privileged": _BOOL, "cap_add": _TEXTS, "cap_drop": _TEXTS, "no_new_privileges": _BOOL, "seccomp": _TEXT,
+    "apparmor": _TEXT, "selinux_label": _TEXT, "unmask": _TEXTS, "mask": _TEXTS, "writable_cgroups": _BOOL,
+    "read_only": _BOOL,
+}  # fmt: skip
+_DEFINITION: dict[str, Shape] = {
+    "schema": _INT, "id": _TEXT, "name": _TEXT, "created_ns": _INT,
+    "root": {
+        "kind": ("image", "host", "rootfs"), "image": _TEXT, "image_id": _TEXT, "path": _TEXT, "is_direct": _BOOL,
     },
-    "network": {"mode": _TEXT, "container": _TEXT, "dns": _TEXTS, "extra_hosts": _TEXTS},
-}
-_MOUNT = {"type": _TEXT, "source": _TEXT, "target": _TEXT, "options": _TEXTS}
+    "process": _PROCESS,
+    "network": _NETWORK,
+    "namespaces": {
+        "pid": _TEXT, "ipc": _TEXT, "uts": _TEXT, "cgroup": _TEXT, "user": _TEXT, "uid_map": _MAPS, "gid_map": _MAPS,
+    },
+    "mounts": [_MOUNT],
+    "devices": _TEXTS, "device_rules": _TEXTS,
+    "resources": _RESOURCES,
+    "security": _SECURITY,
+    "health": {
+        "command": _TEXTS, "interval_s": _NUMBER, "timeout_s": _NUMBER, "start_period_s": _NUMBER, "retries": _INT,
+        "on_failure": ("none", "kill", "restart", "stop"),
+    },
+    "restart": {"policy": ("no", "always", "on-failure", "unless-stopped"), "max_retries": _INT},
+    "log": {"driver": ("k8s-file", "json-file", "none"), "max_bytes": _INT, "files": _INT},
+    "labels": _MAP, "annotations": _MAP, "hostname": _TEXT, "domainname": _TEXT, "sysctls": _MAP, "shm_bytes": _INT,
+    "no_hosts": _BOOL, "storage_bytes": _INT, "cgroup_parent": _TEXT,
+    "cgroup_manager": ("cgroupfs", "systemd", "direct", "disabled"), "pod": _TEXT, "is_infra": _BOOL,
+    "auto_remove": _BOOL, "pid_file": _TEXT, "hooks": _ANY,
+}  # fmt: skip
+# What `exec`, `pod_create` and `network_create` take.
+EXEC: dict[str, Shape] = {
+    name: _PROCESS[name] for name in ("command", "env", "user", "workdir", "terminal", "stdin")
+} | {"privileged": _BOOL}
+POD: dict[str, Shape] = {
+    "name": _TEXT, "share": _TEXTS, "network": _NETWORK, "labels": _MAP, "hostname": _TEXT, "cgroup_parent": _TEXT,
+}  # fmt: skip
+NETWORK: dict[str, Shape] = {
+    "name": _TEXT, "driver": _TEXT, "subnets": _TEXTS, "gateways": _TEXTS, "internal": _BOOL, "ipv6": _BOOL,
+    "options": _MAP, "labels": _MAP,
+}  # fmt: skip
 
 
-def check_shape(definition: dict[str, Any]) -> None:
-    """Raises: InvalidArgument, naming the member."""
-    _check(definition, _MEMBERS, "")
-    for name, members in _INNER.items():
-        _check(definition.get(name, {}), members, f"{name}.")
-    for number, mount in enumerate(definition.get("mounts", [])):
-        _check(mount, _MOUNT, f"mounts[{number}].")
+def check_shape(definition: Mapping[str, object], operation: str = "create container") -> None:
+    """Whether it, or a part of it, can be stored. Raises: InvalidArgument, naming the member."""
+    check_members(operation, definition, _DEFINITION)
+    mounts = definition.get("mounts", [])
+    assert isinstance(mounts, list)
+    for number, mount in enumerate(mounts):
         if not mount.get("type") or not mount.get("target"):
-            raise InvalidArgument(f"create container: mounts[{number}] has no type, or no target")
+            raise InvalidArgument(f"{operation}: mounts[{number}] has no type, or no target")
     chosen = definition.get("id", "")
+    assert isinstance(chosen, str)
     if chosen and (len(chosen) != 64 or not _HEX.issuperset(chosen)):
-        raise InvalidArgument(f"create container: the id {chosen!r} is not one of 64 hexadecimal digits")
+        raise InvalidArgument(f"{operation}: the id {chosen!r} is not one of 64 hexadecimal digits")
 
 
-def _check(value: dict[str, Any], members: dict[str, str], where: str) -> None:
-    for name, wanted in members.items():
-        if name in value and not _fits(value[name], wanted):
-            raise InvalidArgument(f"create container: {where}{name} is not {wanted}")
+def check_members(operation: str, value: Mapping[str, object], members: Shape, where: str = "") -> None:
+    """Whether an object has these members and no other, each of its shape. Raises: InvalidArgument."""
+    assert isinstance(members, dict)
+    for name, item in value.items():
+        if name not in members:
+            raise InvalidArgument(f"{operation}: unknown member {where}{name}", hint=hint_for(name, members))
+        _check(operation, item, members[name], f"{where}{name}")
+
+
+def hint_for(name: str, known: Iterable[str]) -> str:
+    """Which of the known names was probably meant, or all of them."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, 1, 0.6)
+    return f"did you mean {close[0]}?" if close else f"one of {', '.join(known)}"
+
+
+def _check(operation: str, value: object, shape: Shape, where: str) -> None:
+    if isinstance(shape, str):
+        if not _fits(value, shape):
+            raise InvalidArgument(f"{operation}: {where} is not {shape}")
+    elif isinstance(shape, tuple):
+        if value not in shape:
+            raise InvalidArgument(f"{operation}: {where} is {value!r}", hint=f"one of {', '.join(shape)}")
+    elif isinstance(shape, list):
+        if not isinstance(value, list):
+            raise InvalidArgument(f"{operation}: {where} is not {_OBJECTS}")
+        for number, item in enumerate(value):
+            _check(operation, item, shape[0], f"{where}[{number}]")
+    elif isinstance(value, dict):
+        check_members(operation, value, shape, f"{where}.")
+    else:
+        raise InvalidArgument(f"{operation}: {where} is not {_ANY}")
 
 
 def _fits(value: object, wanted: str) -> bool:
     if wanted == _TEXT:
         return isinstance(value, str) and "\0" not in value
-    if wanted == _OBJECT:
+    if wanted == _BOOL:
+        return isinstance(value, bool)
+    if wanted in (_INT, _NUMBER):
+        # In JSON true is no number, as in Python it is.
+        return isinstance(value, int if wanted == _INT else (int, float)) and not isinstance(value, bool)
+    if wanted == _ANY:
         return isinstance(value, dict)
     if wanted == _MAP:
         return isinstance(value, dict) and all(_fits(item, _TEXT) for item in value.values())
-    return isinstance(value, list) and all(_fits(item, _TEXT if wanted == _TEXTS else _OBJECT) for item in value)
+    if not isinstance(value, list | tuple):
+        return False
+    if wanted == _MAPS:
+        return all(
+            isinstance(item, list | tuple) and len(item) == 3 and all(_fits(part, _INT) for part in item)
+            for item in value
+        )
+    return all(_fits(item, _TEXT) for item in value)

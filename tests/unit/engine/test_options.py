@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from corral.cli.container_flags import CONTAINER, IMAGE
+from corral.engine import option_names
 from corral.engine.option_mounts import parse_mounts, parse_ports
+from corral.engine.option_names import check_options
 from corral.engine.option_process import parse_signal, parse_ulimit
 from corral.engine.option_values import parse_duration, parse_environment, parse_size
 from corral.engine.options import DEFAULT_PIDS, definition_from
@@ -329,3 +332,42 @@ def test_user_namespace_maps_may_be_given_once_for_both() -> None:
 def test_added_host_is_refused_when_it_is_not_one_word(value: str) -> None:
     """It becomes one line of /etc/hosts."""
     assert "--add-host" in str(refused(**{"add-host": [value]}))
+
+
+def test_a_programs_options_are_refused_when_there_is_none_such() -> None:
+    """`memmory=` from Python must not mean no limit; the hint has the name that was meant."""
+    with pytest.raises(InvalidArgument) as caught:
+        check_options({"memmory": "64m"})
+    assert str(caught.value) == "option 'memmory': there is none such"
+    assert caught.value.hint == "did you mean memory?"
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        ({"memory": None}, "memory=None: it takes a text or a number"),
+        ({"memory": True}, "memory=True: it takes a text or a number"),
+        ({"rm": "yes"}, "rm='yes': it takes True or False"),
+        ({"env": {"A": "1"}}, "env={'A': '1'}: it takes a text, or a list of texts"),
+    ],
+)
+def test_a_programs_options_are_refused_when_they_are_of_another_type(options: dict[str, Any], cause: str) -> None:
+    """What would be taken for absent."""
+    with pytest.raises(InvalidArgument) as caught:
+        check_options(options)
+    assert str(caught.value) == f"option {cause}"
+
+
+def test_a_programs_numbers_are_options_as_texts_are() -> None:
+    """`pids_limit=100` is a limit."""
+    found = check_options({"pids_limit": 100, "cpus": 0.5, "env": "A=1", "rm": True})
+    assert found == {"pids-limit": "100", "cpus": "0.5", "env": ["A=1"], "rm": True}
+
+
+def test_a_program_has_all_options_that_the_command_line_has() -> None:
+    """But for those that are about the command itself."""
+    flags = {flag.name: flag.kind for flag in CONTAINER if flag not in IMAGE}
+    for name in ("replace", "cidfile"):
+        del flags[name]
+    known = [("bool", option_names.SWITCHES), ("value", option_names.VALUES), ("many", option_names.MANY)]
+    assert flags == {name: kind for kind, names in known for name in names}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from corral.engine import journal, leases, ledger, names, networks, status
 from corral.engine.rowfilters import is_wanted
+from corral.engine.shape import NETWORK, check_members
 from corral.errors import FailedPrecondition, NotFound
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _LEASE_S = 180.0
 
 def network_create(places: Places, request: dict[str, Any]) -> dict[str, Any]:
     """Make a network; members as ``networks.create_network``. Raises: AlreadyExists, InvalidArgument, NotFound."""
+    check_members("create network", request, NETWORK)
     places.prepare()
     return networks.describe(places, networks.create_network(places, request))
 

@@ -6,6 +6,7 @@ from corral.engine import journal, ledger, names, status
 from corral.engine.failpoints import failpoint
 from corral.engine.files import remove_tree, write_object
 from corral.engine.programs import find_program, run
+from corral.engine.shape import check_shape
 from corral.errors import FailedPrecondition, InvalidArgument
 
 TYPE_CHECKING = False
@@ -24,8 +25,8 @@ _MEMBERS = ("resources", "restart", "health")
 def update(places: Places, reference: str, changes: dict[str, Any]) -> dict[str, Any]:
     """Change ``resources`` (member by member), ``restart`` or ``health`` (as a whole) of a container.
 
-    A running one has the limits at once, all of them or none; read back. Raises: NotFound; InvalidArgument for other
-    members; FailedPrecondition with the kernel's reason, and nothing is changed then.
+    A running one has the limits at once, all of them or none; read back. Raises: NotFound; InvalidArgument for others,
+    and for limits that there are not; FailedPrecondition with the kernel's reason, and nothing is changed then.
     """
     container_id = names.find_id(places, reference)
     unknown = [key for key in changes if key not in _MEMBERS]
@@ -33,6 +34,7 @@ def update(places: Places, reference: str, changes: dict[str, Any]) -> dict[str,
         raise InvalidArgument(
             f"update container {reference!r}: {unknown[0]!r} cannot be changed", hint="make a new one"
         )
+    check_shape(changes, f"update container {reference!r}")
     facts = status.look(places, container_id)
     definition = dict(facts.definition)
     if "resources" in changes:
