@@ -9,11 +9,12 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]
 import posix
 import select
+import time
 
 from corral.cli.context import complain
 from corral.cli.terminal import DEFAULT_DETACH, KeyFilter, RawMode, parse_keys, size_or_none
 from corral.engine.keeper import Monitor
-from corral.errors import CorralError, InvalidArgument, Unavailable
+from corral.errors import CorralError, InvalidArgument, Timeout, Unavailable
 from corral.linux.sockets import from_fd
 
 TYPE_CHECKING = False
@@ -89,25 +90,31 @@ class Attached:
             posix.close(self._typed)
             self._typed = -1
 
-    def follow(self) -> None:
-        """Wait until the process has ended and all of its output is written. Raises: Detached."""
+    def follow(self, until: float | None = None) -> None:
+        """Wait until the process has ended and all of its output is written, or ``until`` (monotonic) is over.
+
+        Raises: Detached.
+        """
         try:
             if not self.streams.terminal:
-                self._monitor.wait_detached()
+                self._monitor.wait_detached(_left(until))
                 return
             handlers = {_signal.SIGWINCH: lambda *_: self._follow_size()}
             # The terminal has to be put back, whoever ends this process; the container goes on, as after detaching.
             handlers |= dict.fromkeys((_signal.SIGTERM, _signal.SIGHUP), _end)
             before = {number: _signal.signal(number, handler) for number, handler in handlers.items()}
             try:
-                self._pump()
+                self._pump(until)
             finally:
                 for number, handler in before.items():
                     _signal.signal(number, handler)
+        except Timeout:
+            if until is None:
+                raise
         finally:
             self.close()
 
-    def _pump(self) -> None:
+    def _pump(self, until: float | None) -> None:
         """Typed bytes to the process, until its end or the detach keys."""
         keys = KeyFilter(self.streams.keys)
         poll = select.poll()
@@ -115,7 +122,10 @@ class Attached:
         if self._typed >= 0:
             poll.register(0, select.POLLIN)
         while True:
-            ready = {fd for fd, _ in poll.poll()}
+            left = _left(until)
+            ready = {fd for fd, _ in poll.poll(None if left is None else left * 1000)}
+            if until is not None and not ready and time.monotonic() >= until:
+                return
             if self._monitor.fileno() in ready:
                 self._monitor.wait_detached(_ANSWER_S)
                 return
@@ -157,6 +167,11 @@ class Attached:
             self._monitor.resize(*found)
         except CorralError:
             return  # it has ended, or is about to
+
+
+def _left(until: float | None) -> float | None:
+    # Never 0, which for a socket would mean not to wait at all.
+    return None if until is None else max(0.001, until - time.monotonic())
 
 
 def _end(number: int, _frame: object) -> None:
@@ -280,7 +295,7 @@ class Session:
 
 def follow_end(context: Context, container_id: str) -> int:
     """The exit code of a run whose monitor we have lost, or never had."""
-    return code_of(context.verb("wait", container_id).get("exit") or {}, container_id)
+    return code_of(context.verb("wait", container_id, is_one_run=True).get("exit") or {}, container_id)
 
 
 def code_of(end: dict[str, Any], name: str) -> int:

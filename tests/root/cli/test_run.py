@@ -148,6 +148,36 @@ def test_exec_runs_beside_with_streams_and_code(cli: Cli) -> None:
     assert ("33 77\r\n" in seen, code) == (True, 6)
 
 
+def test_exec_with_a_time_limit_ends_it_and_what_it_left_when_attached(cli: Cli) -> None:
+    """`--timeout` holds in the foreground, with a terminal and without; a limit on a detached one is refused."""
+    cli("run", "-d", "--name", "c", "host", "sleep", "300")
+    script = "sleep 301 & echo begun; sleep 302"
+    done = cli("exec", "--timeout", "500ms", "c", "sh", "-c", script, code=125)
+    assert done.stdout == "begun\n"
+    assert done.stderr.splitlines()[0] == "exec in container 'c': 'sh' did not end within 0.5 s"
+    seen, code = cli.on_terminal("exec", "-it", "--timeout", "500ms", "c", "sh")
+    assert ("did not end within 0.5 s" in seen, code) == (True, 125)
+    assert [row["command"] for row in cli.engine.call("top", "c")] == ["sleep 300"]
+    assert cli("exec", "--timeout", "60s", "c", "sh", "-c", "exit 4", code=4).stderr == ""
+    assert "nobody waits for" in cli("exec", "-d", "--timeout", "1s", "c", "true", code=125).stderr
+
+
+def test_wait_goes_on_when_a_policy_starts_the_container_again(cli: Cli, tmp_path: Path) -> None:
+    """The code is that of the last run; `next-exit` is there for one end; `stop` ends what is always restarted."""
+    script = f"echo x >> {tmp_path}/runs; [ $(wc -l < {tmp_path}/runs) -lt 3 ] && exit 7; exit 0"
+    volume = ("-v", f"{tmp_path}:{tmp_path}")
+    cli("run", "-d", "--name", "job", "--restart", "on-failure", *volume, "host", "sh", "-c", script)
+    assert cli("wait", "job").stdout == "0\n"
+    assert (tmp_path / "runs").read_text() == "x\n" * 3
+    cli("run", "-d", "--name", "server", "--restart", "always", "host", "sh", "-c", "sleep 0.2; exit 5")
+    assert cli("wait", "--condition", "next-exit", "server").stdout == "5\n"
+    refused = cli("wait", "--timeout", "1s", "server", code=125).stderr
+    assert refused.startswith("wait for container 'server' to end")
+    waiting = cli.start("wait", "server")
+    cli("stop", "-t", "0", "server")
+    assert waiting.communicate(timeout=60)[0] in ("5\n", "137\n")
+
+
 def test_lifecycle_by_the_usual_words(cli: Cli) -> None:
     """create, start -a, logs, stop, restart, rename, wait, rm."""
     cli("create", "--name", "job", "host", "sh", "-c", "echo one; echo two >&2")

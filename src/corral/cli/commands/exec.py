@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from corral.cli.context import write
 from corral.cli.flags import Command, many, switch, value
 
@@ -27,7 +29,7 @@ COMMANDS = (
             many("env-file", "FILE", "a file with one NAME=VALUE a line", complete="file"),
             switch("privileged", "all capabilities"),
             value("detach-keys", "KEYS", "keys that leave the program running (default ctrl-p,ctrl-q)"),
-            value("timeout", "DURATION", "end it, and all that it left, after this time"),
+            value("timeout", "DURATION", "end it, and all that it left, after this time; the detach keys are off then"),
         ),
         least=2,
         passes_rest=1,
@@ -53,15 +55,19 @@ def run(line: Line, context: Context) -> int:
             request[name] = line.text(name)
     timeout = line.seconds("timeout", 0) if line.text("timeout") else None
     if line.has("detach"):
-        found = context.verb("exec", line.args[0], request, is_detached=True)
+        found = context.verb("exec", line.args[0], request, is_detached=True, timeout_s=timeout)
         write(f"{found['exec_id']}\n")
         return 0
     from corral.cli.foreground import Attached, Detached, Streams, code_of
 
     streams = Streams(line, stdin=line.has("interactive"), terminal=line.has("tty"))
+    if timeout is not None:
+        # Who has left cannot end it.
+        streams.keys = b""
 
     def attach(monitor: Monitor) -> None:
-        Attached(monitor, streams).follow()
+        until = None if timeout is None else time.monotonic() + timeout
+        Attached(monitor, streams).follow(until)
 
     try:
         found = context.verb("exec", line.args[0], request, attach=attach, timeout_s=timeout)

@@ -26,7 +26,9 @@ COMMANDS = (
         ),
         least=1,
         operands="container",
-        text="Prints the exit code of each container, `unknown` where nobody can know it.",
+        text="Prints the exit code of each container, `unknown` where nobody can know it. A container that its restart "
+        "policy starts again has not ended: it is waited for until the policy gives up, or somebody stops it. "
+        "`--condition next-exit` waits for one end.",
         examples=(("wait web", "until it has ended"), ("wait --condition healthy web", "until it is healthy")),
     ),
 )

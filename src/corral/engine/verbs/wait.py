@@ -6,6 +6,7 @@ import time
 
 from corral.engine import exits, names, status
 from corral.engine.settle import settle
+from corral.engine.verbs.exited import due, is_restart_due
 from corral.errors import FailedPrecondition, InvalidArgument, NotFound, Timeout
 
 TYPE_CHECKING = False
@@ -16,19 +17,27 @@ if TYPE_CHECKING:
 
 __all__ = ["wait"]
 
+_PAUSE_S = 0.05
 _ENDED = frozenset({"exited", "stopped", "not-running"})
 _HEALTH = frozenset({"healthy", "unhealthy"})
 _CONDITIONS = _ENDED | _HEALTH | status.LIVE | {status.CONFIGURED, status.REMOVING, status.DEAD, "removed", "next-exit"}
 
 
 def wait(
-    places: Places, reference: str, *, condition: str = "exited", timeout_s: float | None = None
+    places: Places,
+    reference: str,
+    *,
+    condition: str = "exited",
+    timeout_s: float | None = None,
+    is_one_run: bool = False,
 ) -> dict[str, Any]:
     """Block until the container is ``exited`` (one that does not run is), or its status or health is ``condition``.
 
-    ``removed`` waits until there is no such container, ``next-exit`` for an end to come. Returns ``id`` and ``exit``
-    (``code`` None: nobody knows). Raises: NotFound; Timeout; InvalidArgument for a state that there is not;
-    FailedPrecondition for a health that cannot come.
+    One that its policy starts again is not ``exited`` until that gives up or somebody stops it; with ``is_one_run`` the
+    end of a run is enough. ``removed`` waits until there is no such container, ``next-exit`` for an end to come.
+    Returns ``id`` and ``exit`` (``code`` None: nobody knows).
+    Raises: NotFound; Timeout; InvalidArgument for a state that there is not; FailedPrecondition for a health that
+    cannot come.
     """
     if condition not in _CONDITIONS:
         raise InvalidArgument(
@@ -38,7 +47,12 @@ def wait(
     container_id = names.find_id(places, reference)
     until = None if timeout_s is None else time.monotonic() + timeout_s
     if condition in _ENDED:
-        return {"id": container_id, "exit": _wait_end(places, container_id, until)}
+        end = _wait_end(places, container_id, until)
+        while not is_one_run and _comes_back(places, container_id):
+            end = _wait_end(places, container_id, until)
+            _check_time(until, reference, "end, which its restart policy puts off")
+            time.sleep(_PAUSE_S)
+        return {"id": container_id, "exit": end}
     run = status.look(places, container_id).run
     pause = 0.005
     while True:
@@ -54,9 +68,7 @@ def wait(
             _check_health(facts, condition)
         if condition == "next-exit" and (facts.is_live or facts.run > run):
             return {"id": container_id, "exit": _wait_end(places, container_id, until)}
-        left = None if until is None else until - time.monotonic()
-        if left is not None and left <= 0:
-            raise Timeout(f"wait for container {reference!r} to be {condition}: it is {facts.status}")
+        left = _check_time(until, reference, f"be {condition}: it is {facts.status}")
         time.sleep(pause if left is None else min(pause, left))
         pause = min(pause * 1.5, 0.1)
 
@@ -72,6 +84,27 @@ def _check_health(facts: status.Facts, condition: str) -> None:
         raise FailedPrecondition(f"wait for container {name!r} to be {condition}: it is exited")
 
 
+def _check_time(until: float | None, name: str, what: str) -> float | None:
+    """The seconds that are left. Raises: Timeout."""
+    left = None if until is None else until - time.monotonic()
+    if left is not None and left <= 0:
+        raise Timeout(f"wait for container {name!r} to {what}")
+    return left
+
+
+def _comes_back(places: Places, container_id: str) -> bool:
+    """Whether its policy starts it again, or has: a run that is not settled is under way, or about to be."""
+    try:
+        facts = status.look(places, container_id)
+    except NotFound:
+        return False
+    if is_restart_due(facts):
+        # The keeper's to do. Where there is none it would never be done.
+        due(places, container_id)
+    is_planned = bool(facts.state.get("restart", {}).get("due_ns"))
+    return facts.is_live or is_planned or facts.state.get("settled") != facts.run
+
+
 def _wait_end(places: Places, container_id: str, until: float | None) -> dict[str, Any]:
     """How the run that is under way ends; for one that is over, how it ended."""
     while True:
@@ -81,9 +114,7 @@ def _wait_end(places: Places, container_id: str, until: float | None) -> dict[st
                 return settle(places, container_id) or facts.exit()
             except NotFound:
                 return facts.exit()
-        left = None if until is None else until - time.monotonic()
-        if left is not None and left <= 0:
-            raise Timeout(f"wait for container {facts.definition.get('name', '')!r} to end: it is {facts.status}")
+        left = _check_time(until, facts.definition.get("name", ""), f"end: it is {facts.status}")
         record = exits.Waiter(places, container_id, facts.run).wait(left)
         if record is not None:
             try:
