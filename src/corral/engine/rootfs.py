@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posix
 
-from corral.engine.files import read_bytes_or_none, read_object_or_none, replace
+from corral.engine.files import read_bytes_or_none, read_object_or_none, remove_tree, replace
 from corral.engine.places import is_rootless
 from corral.errors import CorralError, InvalidArgument, NotFound, Unsupported
 from corral.linux import paths
@@ -168,6 +168,8 @@ def describe(definition: dict[str, Any], layers: Sequence[str], places: Places) 
     uid_map, gid_map = id_maps(definition, places)
     is_mapped = bool(uid_map) and not is_rootless()
     is_volatile = bool(definition.get("auto_remove"))
+    if is_volatile:
+        _forget_mount(container)
     if definition["root"]["kind"] == "host" and is_rootless():
         from corral.engine.hostroot import host_parts
 
@@ -270,6 +272,17 @@ def _limit_size(container: str, container_id: str, limit_bytes: int) -> None:
             hint="--storage-opt size= needs ext4 or xfs mounted with prjquota, and root",
             errno=exc.errno or 0,
         ) from exc
+
+
+def _forget_mount(container: str) -> None:
+    """Take away the kernel's mark of a root that was mounted and never synced, which forbids to mount it again.
+
+    Only after a loss of power it would tell the truth, and then there is no second start.
+    """
+    work = f"{container}/work"
+    if paths.isdir(f"{work}/work"):
+        remove_tree(work)
+        paths.make_directories(work, 0o700)
 
 
 def prepare_writable(

@@ -86,6 +86,18 @@ def test_a_container_without_a_definition_is_taken_away(engine: Engine) -> None:
     eventually(lambda: reconcile(engine.places) == [])
 
 
+def test_a_container_for_one_run_can_be_started_when_its_first_start_broke_off(engine: Engine) -> None:
+    """What the kernel keeps of a root that is never synced does not keep it from being mounted again."""
+    container = engine.create("/mnt/absent", auto_remove=True)
+    said = []
+    for _ in range(2):
+        with pytest.raises(CorralError) as caught:
+            engine.call("start", container)
+        said.append(str(caught.value))
+    assert said == [said[0]] * 2
+    assert "/mnt/absent" in said[0]
+
+
 def test_one_of_many_gets_the_name(engine: Engine) -> None:
     """Eight clients create the same name at once: one has it, the others are told."""
     results: list[str] = []
