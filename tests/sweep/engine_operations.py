@@ -83,9 +83,7 @@ class Stage:
         return outcome
 
     def settle(self) -> None:
-        """What the next engine does first. A half-made pod may be somebody's who is at it, until it is old."""
-        for path in Path(self.engine.places.pods).glob(".new-*"):
-            os.utime(path, (0, 0))
+        """What the next engine does first."""
         for row in reconcile(self.engine.places):
             self.expect(not row.get("why"), f"reconciliation: {row}")
 

@@ -14,7 +14,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,8 @@ class Outcome:
     result: Any
     refusal: str
     trace: str
-    moments: tuple[str, ...]
-    steps: tuple[tuple[int, str, int, str], ...]
+    moments: tuple[str, ...] = field(repr=False)
+    steps: tuple[tuple[int, str, int, str], ...] = field(repr=False)
 
 
 def processes_of(store: str, program: str) -> list[int]:

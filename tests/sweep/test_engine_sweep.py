@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from corral.engine.places import Places
+from corral.errors import CorralError
 from root.engine.conftest import Engine, remove_groups
 from sweep import tally
 from sweep.engine_operations import OPERATIONS, Operation, Stage
@@ -46,7 +47,7 @@ def sweep(stage: Stage, operation: Operation) -> list[str]:
         said: object = ""
         try:
             said = operation.play(stage, fault)
-        except (AssertionError, OSError, ValueError, KeyError, RuntimeError) as error:
+        except (AssertionError, CorralError, OSError, ValueError, KeyError, RuntimeError) as error:
             stage.problems.append(f"{type(error).__name__}: {error}")
         if stage.problems:
             listed = "\n    ".join(stage.problems)

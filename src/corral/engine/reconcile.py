@@ -7,12 +7,12 @@ is at work on, and no state depends on it having run: it only makes the waiting 
 from __future__ import annotations
 
 import posix
-import time
+from functools import partial
 
 from corral.engine import files, journal, leases, ledger, names, restart, status
 from corral.engine.deadfiles import remove_dead
 from corral.engine.failpoints import failpoint
-from corral.engine.locks import FileLock
+from corral.engine.newfiles import remove_new
 from corral.engine.removal import remove_container
 from corral.engine.settle import settle, tell_again, tell_due
 from corral.engine.starting import start_container, undo_start
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["reconcile"]
 
-# A pod is complete a moment after its directory was made.
-YOUNG_S = 60.0
-
 
 def reconcile(places: Places, *, starts: bool = False) -> Report:
     """Go through everything once; returns what was done: ``what``, ``id`` and, if it could not be done, ``why``.
@@ -45,8 +42,9 @@ def reconcile(places: Places, *, starts: bool = False) -> Report:
     """
     places.prepare()
     report: Report = []
+    held = _names_by_owner(places)
     for container_id in names.list_ids(places):
-        _container(places, container_id, report, starts=starts)
+        _container(places, container_id, report, held=held.get(container_id, []), starts=starts)
     failpoint("reconcile.containers")
     _half_made(places, report)
     _pods(places, report)
@@ -71,7 +69,20 @@ def _do(report: Report, what: str, subject: str, action: Callable[[], object]) -
         report.append({"what": what, "id": subject})
 
 
-def _container(places: Places, container_id: str, report: Report, *, starts: bool) -> None:
+def _names_by_owner(places: Places) -> dict[str, list[str]]:
+    """Whom each name belongs to, the other way round: read once for all containers."""
+    found: dict[str, list[str]] = {}
+    for name in posix.listdir(places.names):
+        if name.startswith("."):
+            continue
+        try:
+            found.setdefault(posix.readlink(f"{places.names}/{name}"), []).append(name)
+        except OSError:
+            continue  # released while we looked
+    return found
+
+
+def _container(places: Places, container_id: str, report: Report, *, held: list[str], starts: bool) -> None:
     try:
         facts = status.look(places, container_id)
     except NotFound:
@@ -80,6 +91,8 @@ def _container(places: Places, container_id: str, report: Report, *, starts: boo
         return
     except CorralError as exc:
         report.append({"what": "read", "id": container_id, "why": str(exc)})
+        return
+    if held == [facts.definition.get("name")] and _is_quiet(facts, starts=starts):
         return
     taken = facts.state.get("leases", {})
     if any(leases.is_owned(taken.get(name)) for name in ("start", "settle", "remove", "restart")):
@@ -99,6 +112,21 @@ def _container(places: Places, container_id: str, report: Report, *, starts: boo
     if starts and was_rebooted:
         _do(report, "start after the host's restart", container_id, lambda: _start_at_boot(places, container_id))
     _follow_up(places, container_id, report)
+
+
+def _is_quiet(facts: Facts, *, starts: bool) -> bool:
+    """Whether nothing of what follows concerns it, as with most containers of most stores: told by this one look."""
+    state = facts.state
+    if any(state.get(key) for key in ("leases", "removing", "pending", "untold")):
+        return False
+    if any(state.get(key, {}).get("due_ns") for key in ("restart", "health")):
+        return False
+    if facts.is_live:
+        stop = state.get("stop", {})
+        is_stopped = stop.get("run") == facts.run and stop.get("until_ns")
+        return not is_stopped and is_locked(f"{facts.places.container_run(facts.container_id)}/monitor.spec") is True
+    is_settled = facts.status != status.EXITED or state.get("settled") == facts.run
+    return is_settled and not (starts and status.is_before_boot(state))
 
 
 def _settle(places: Places, container_id: str, report: Report) -> None:
@@ -141,7 +169,7 @@ def _adopt(facts: Facts) -> bool:
     from corral.engine.keeper import Keeper, has_monitor
 
     run_directory = facts.places.container_run(facts.container_id)
-    if has_monitor(run_directory):
+    if is_locked(f"{run_directory}/monitor.spec") and has_monitor(run_directory):
         return False
     with Keeper.open(facts.places) as keeper:
         if has_monitor(run_directory):
@@ -169,13 +197,19 @@ def _spec_of(run_directory: str) -> dict[str, str]:
 
 def _release_old_names(facts: Facts) -> bool:
     """A rename that broke off leaves two names."""
+    places, container_id = facts.places, facts.container_id
+    held = [name for name in posix.listdir(places.names) if not name.startswith(".")]
+    held = [name for name in held if names.owner_or_none(places, name) == container_id]
+    if held == [facts.definition.get("name")]:
+        return False
     found = False
-    for name in posix.listdir(facts.places.names):
-        if name.startswith(".") or name == facts.definition.get("name"):
-            continue
-        if names.owner_or_none(facts.places, name) == facts.container_id:
-            names.release(facts.places, name, facts.container_id)
-            found = True
+    # Its lock is who renames it; what it is called may have changed since it was looked at.
+    with ledger.Update(places, container_id):
+        called = ledger.read_definition(places, container_id).get("name")
+        for name in held:
+            if name != called:
+                names.release(places, name, container_id)
+                found = True
     return found
 
 
@@ -198,7 +232,7 @@ def _half_made(places: Places, report: Report) -> None:
         if name.startswith(".dead-"):
             _do(report, "finish removing files of", name.split("-")[1], lambda path=path: _remove_dead(path))  # type: ignore[misc]
         elif name.startswith(".new-"):
-            _do(report, "undo an interrupted create", name[5:], lambda path=path: _remove_new(places, path))  # type: ignore[misc]
+            _do(report, "undo an interrupted create", name[5:], partial(remove_new, places.containers, name[5:]))
 
 
 def _remove_dead(path: str) -> None:
@@ -207,28 +241,21 @@ def _remove_dead(path: str) -> None:
         raise OSError(39, f"{stays[0]} (and {len(stays) - 1} more)")
 
 
-def _remove_new(places: Places, path: str) -> bool:
-    with FileLock(f"{places.containers}/.lock"):
-        if is_locked(f"{path}/lock"):
-            return False
-        dead = path.replace("/.new-", "/.dead-")
-        try:
-            posix.rename(path, dead)
-        except FileNotFoundError:
-            return False
-    remove_dead(dead)
-    return True
-
-
 def _pods(places: Places, report: Report) -> None:
     """Pods that were just being made or removed."""
     from corral.engine.podfiles import list_pods, members_of, read_pod
     from corral.engine.verbs.pods import pod_rm, remove_pod_files
 
     for name in posix.listdir(places.pods):
-        if name.startswith((".new-", ".dead-")):
-            _do(report, "remove what was left of pod", name[5:], lambda name=name: _remove_pod_left(places, name))  # type: ignore[misc]
+        if name.startswith(".dead-"):
+            path = f"{places.pods}/{name}"
+            _do(report, "remove what was left of pod", name[6:], lambda path=path: _remove_dead(path))  # type: ignore[misc]
+        elif name.startswith(".new-"):
+            _do(report, "undo an interrupted create of pod", name[5:], partial(remove_new, places.pods, name[5:]))
     for pod_id in list_pods(places):
+        # Asked before anything else: who has let go of it by then has made all of it.
+        if is_locked(f"{places.pod(pod_id)}/lock"):
+            continue
         try:
             pod = read_pod(places, pod_id)
         except NotFound:
@@ -238,14 +265,6 @@ def _pods(places: Places, report: Report) -> None:
         elif not members_of(places, pod_id):
             # Its maker died before its first container was made: nobody has its id.
             _do(report, "undo an interrupted create of pod", pod_id, lambda pod=pod: remove_pod_files(places, pod))  # type: ignore[misc]
-
-
-def _remove_pod_left(places: Places, name: str) -> bool:
-    info = posix.stat(f"{places.pods}/{name}", follow_symlinks=False)
-    if name.startswith(".new-") and time.time() - info.st_mtime < YOUNG_S:
-        return False
-    files.remove_tree(f"{places.pods}/{name}")
-    return True
 
 
 def _void_names(places: Places, report: Report) -> None:
@@ -294,9 +313,10 @@ def _images(places: Places, report: Report) -> None:
     for name in found:
         owner = name.removesuffix(".json")
         container_id = owner.removeprefix("container-")
-        if owner == container_id or ledger.is_container(places, container_id):
+        # In this order: one that is being made is there already when its maker lets go.
+        if owner == container_id or is_locked(f"{places.containers}/.new-{container_id}/lock"):
             continue
-        if is_locked(f"{places.containers}/.new-{container_id}/lock"):
+        if ledger.is_container(places, container_id):
             continue
         from corral.engine.images import release_image
 

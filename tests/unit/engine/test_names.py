@@ -10,6 +10,8 @@ import pytest
 from corral.engine import names
 from corral.engine.places import Places
 from corral.errors import AlreadyExists, InvalidArgument, NotFound
+from corral.linux.paths import isdir
+from corral.runtime.record import is_locked
 from unit.engine.containers import ID, OTHER, make
 
 
@@ -40,14 +42,14 @@ def test_a_name_is_taken_while_its_owner_is_being_made(places: Places) -> None:
     names.reserve(places, "web", OTHER)
 
 
-@pytest.mark.parametrize("look", ["isdir", "is_locked"])
+@pytest.mark.parametrize("look", ["paths.isdir", "is_locked"])
 def test_a_name_is_taken_when_its_owner_is_finished_between_two_looks(
     places: Places, monkeypatch: pytest.MonkeyPatch, look: str
 ) -> None:
     """The maker's rename comes just after anybody's look at the one place or the other: it is there all the time."""
     made, final = f"{places.containers}/.new-{ID}", places.container(ID)
     os.mkdir(made)
-    asked = getattr(names.paths if look == "isdir" else names, look)
+    asked = isdir if look == "paths.isdir" else is_locked
 
     def finish_after(path: str) -> object:
         answer = asked(path)
@@ -58,7 +60,7 @@ def test_a_name_is_taken_when_its_owner_is_finished_between_two_looks(
     with open(f"{made}/lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         names.reserve(places, "web", ID)
-        monkeypatch.setattr(names.paths if look == "isdir" else names, look, finish_after)
+        monkeypatch.setattr(f"corral.engine.names.{look}", finish_after)
         with pytest.raises(AlreadyExists):
             names.reserve(places, "web", OTHER)
         assert os.readlink(f"{places.names}/web") == ID

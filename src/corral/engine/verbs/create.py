@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import posix
 import time
 
@@ -11,7 +10,7 @@ from corral.engine.definition import SCHEMA
 from corral.engine.failpoints import failpoint
 from corral.engine.idmaps import resolve_maps
 from corral.engine.images import lease_image, release_image
-from corral.engine.locks import FileLock
+from corral.engine.newfiles import make_locked_or_none, remove_new
 from corral.engine.parents import usable_parent
 from corral.engine.places import is_rootless
 from corral.engine.shape import check_shape
@@ -38,13 +37,15 @@ def create(places: Places, request: dict[str, Any]) -> dict[str, Any]:
     Raises: AlreadyExists, InvalidArgument, NotFound.
     """
     places.prepare()
-    definition, image = _resolve(places, request)
+    definition = _begin(request)
     container_id: str = definition["id"]
     fresh = f"{places.containers}/.new-{container_id}"
-    lock = -1
+    # Before anything is taken for it: what is leased or named for nobody is given to others.
+    lock = _make_directory(places, container_id)
     try:
-        lock = _make_directory(places, fresh)
         failpoint("create.begin")
+        image = _resolve(places, definition)
+        failpoint("create.resolved")
         _take_name(places, definition)
         failpoint("create.named")
         _write_files(fresh, definition, image)
@@ -52,16 +53,16 @@ def create(places: Places, request: dict[str, Any]) -> dict[str, Any]:
         failpoint("create.written")
         posix.rename(fresh, places.container(container_id))
         failpoint("create.renamed")
+        _check_pod(places, definition)
     except BaseException:
         files.remove_tree(fresh)
         files.remove_tree(places.container(container_id))
         names.release(places, definition.get("name", ""), container_id)
-        if image:
+        if definition["root"].get("kind") == "image":
             release_image(places, container_id)
         raise
     finally:
-        if lock >= 0:
-            posix.close(lock)
+        posix.close(lock)
     journal.emit(
         places,
         "container",
@@ -73,16 +74,7 @@ def create(places: Places, request: dict[str, Any]) -> dict[str, Any]:
     return {"id": container_id, "name": definition["name"]}
 
 
-def _make_directory(places: Places, path: str) -> int:
-    """Make the directory and return its held lock: until it is let go the name counts as taken, and gc stays away."""
-    with FileLock(f"{places.containers}/.lock", is_shared=True):
-        posix.mkdir(path, 0o700)
-        lock = posix.open(f"{path}/lock", posix.O_RDWR | posix.O_CREAT | posix.O_CLOEXEC, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    return lock
-
-
-def _resolve(places: Places, request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _begin(request: dict[str, Any]) -> dict[str, Any]:
     definition = dict(request)
     for key in ("root", "process"):
         if not isinstance(definition.get(key), dict):
@@ -90,9 +82,32 @@ def _resolve(places: Places, request: dict[str, Any]) -> tuple[dict[str, Any], d
     check_shape(definition)
     definition["schema"] = SCHEMA
     definition["id"] = definition.get("id") or names.make_id()
-    if paths.exists(places.container(definition["id"])):
-        raise AlreadyExists(f"create container {definition['id'][:12]}: there is one with this id")
     definition["created_ns"] = time.time_ns()
+    return definition
+
+
+def _make_directory(places: Places, container_id: str) -> int:
+    """Make the directory and return its held lock: until it is let go the name counts as taken, and gc stays away.
+
+    One that a dead maker left in its place is taken away. Raises: AlreadyExists when there is, or is being made, one
+    with this id: nothing of that is touched.
+    """
+    path = f"{places.containers}/.new-{container_id}"
+    lock = make_locked_or_none(places.containers, container_id)
+    if lock is None:
+        remove_new(places.containers, container_id)
+        lock = make_locked_or_none(places.containers, container_id)
+    if lock is None:
+        raise AlreadyExists(f"create container {container_id[:12]}: another process is making it")
+    if paths.exists(places.container(container_id)):
+        files.remove_tree(path)
+        posix.close(lock)
+        raise AlreadyExists(f"create container {container_id[:12]}: there is one with this id")
+    return lock
+
+
+def _resolve(places: Places, definition: dict[str, Any]) -> dict[str, Any]:
+    """Have what was named as people do by its id, in the definition; returns what the image gives."""
     definition.setdefault("network", {"mode": "none" if is_rootless() else "bridge"})
     if definition["network"].get("mode") == "bridge":
         from corral.engine.networks import resolve_attachments
@@ -109,7 +124,7 @@ def _resolve(places: Places, request: dict[str, Any]) -> tuple[dict[str, Any], d
         from corral.engine.volumes import name_volumes
 
         name_volumes(definition, image.get("config", {}))
-    return definition, image
+    return image
 
 
 def _resolve_shared(places: Places, definition: dict[str, Any]) -> None:
@@ -145,6 +160,16 @@ def _join_pod(places: Places, definition: dict[str, Any]) -> None:
     above = pod.get("cgroup_parent") or usable_parent(places)
     if above and not definition.get("cgroup_parent"):
         definition["cgroup_parent"] = f"{above}/pod-{pod['id']}"
+
+
+def _check_pod(places: Places, definition: dict[str, Any]) -> None:
+    """Once it can be seen: who removes the pod has either found it, or said so before."""
+    if definition.get("pod"):
+        from corral.engine.podfiles import read_pod
+
+        pod = read_pod(places, definition["pod"])
+        if pod.get("removing"):
+            raise NotFound(f"find pod {pod['name']!r}: it is being removed")
 
 
 def _resolve_root(places: Places, definition: dict[str, Any]) -> dict[str, Any]:

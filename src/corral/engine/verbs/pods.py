@@ -8,15 +8,14 @@ import time
 from corral.engine import files, journal, names, status
 from corral.engine.definition import SCHEMA
 from corral.engine.failpoints import failpoint
+from corral.engine.newfiles import make_locked_or_none
 from corral.engine.podfiles import find_pod, list_pods, members_of, read_pod
 from corral.engine.podmaking import ensure_infra, pod_parent
 from corral.engine.removal import remove_container
 from corral.engine.settle import settle
-from corral.engine.shape import POD, check_members
 from corral.engine.starting import start_container
 from corral.engine.stopping import stop_container
 from corral.errors import CorralError, FailedPrecondition, InvalidArgument, NotFound
-from corral.linux import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ def pod_create(places: Places, request: dict[str, Any]) -> dict[str, Any]:
 
     Returns ``id`` and ``name``. Nothing runs yet. Raises: AlreadyExists, InvalidArgument.
     """
-    check_members("create pod", request, POD)
     places.prepare()
     share = request.get("share", ["net", "ipc", "uts"])
     wrong = [word for word in share if word not in _SHARES[:4]]
@@ -52,14 +50,13 @@ def pod_create(places: Places, request: dict[str, Any]) -> dict[str, Any]:
         "infra": names.make_id(),
     }
     fresh = f"{places.pods}/.new-{pod_id}"
-    names.reserve(places, pod["name"], f"{names.POD}{pod_id}")
-    failpoint("pod.named")
+    lock = make_locked_or_none(places.pods, pod_id)
+    assert lock is not None  # nobody else has this id
     try:
-        paths.make_directories(fresh, 0o700)
+        names.reserve(places, pod["name"], f"{names.POD}{pod_id}")
+        failpoint("pod.named")
         files.write_object(f"{fresh}/definition.json", pod, is_synced=True)
         posix.rename(fresh, places.pod(pod_id))
-        # Only now the name is held by something; whoever took it meanwhile, after a crash of ours, has it.
-        names.reserve(places, pod["name"], f"{names.POD}{pod_id}")
         failpoint("pod.written")
         ensure_infra(places, pod_id)
     except BaseException:
@@ -67,6 +64,8 @@ def pod_create(places: Places, request: dict[str, Any]) -> dict[str, Any]:
         files.remove_tree(places.pod(pod_id))
         names.release(places, pod["name"], f"{names.POD}{pod_id}")
         raise
+    finally:
+        posix.close(lock)
     journal.emit(places, "pod", "create", pod_id, name=pod["name"], attributes={"labels": pod.get("labels", {})})
     return {"id": pod_id, "name": pod["name"]}
 
@@ -177,7 +176,10 @@ def remove_pod_files(places: Places, pod: dict[str, Any]) -> None:
     """The rest of a pod without containers: its name and its directories."""
     dead = f"{places.pods}/.dead-{pod['id']}"
     files.remove_tree(f"{places.run}/pods/{pod['id']}")
-    posix.rename(places.pod(pod["id"]), dead)
+    try:
+        posix.rename(places.pod(pod["id"]), dead)
+    except FileNotFoundError:
+        return  # somebody else is removing it
     names.release(places, pod["name"], f"{names.POD}{pod['id']}")
     journal.emit(places, "pod", "remove", pod["id"], name=pod["name"])
     files.remove_tree(dead)
