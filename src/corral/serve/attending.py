@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from corral.engine.library import Engine
+    from corral.engine.places import Places
 
 __all__ = ["Attendant"]
 
@@ -27,7 +28,7 @@ _log = logging.getLogger("corral.serve")
 
 
 class Attendant:
-    """Attends every container of the engine's store: ``run`` it until it is cancelled. ``is_ready``: after one look."""
+    """Attends every container of the engine's store: ``run`` it until it is cancelled."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -35,7 +36,6 @@ class Attendant:
         self._tasks: set[asyncio.Task[None]] = set()
         self._announced: set[str] = set()
         self._excused: set[str] = set()
-        self.is_ready = asyncio.Event()
 
     async def run(self) -> None:
         """Follow the journal, and reconcile at the start and every 30 s."""
@@ -84,11 +84,9 @@ class Attendant:
                     _log.log(
                         level, "%s %s%s", item["what"], item["id"][:12], f": {item['why']}" if "why" in item else ""
                     )
-                for container_id in await self._engine.do(names.list_ids, self._engine.places):
-                    await self._attend(container_id)
-            except CorralError as exc:
+                await self._attend_all()
+            except (CorralError, OSError) as exc:
                 _log.warning("look through the store: %s", exc)
-            self.is_ready.set()
             verb = "gc"
             await asyncio.sleep(RECONCILE_S)
 
@@ -101,25 +99,22 @@ class Attendant:
             else:
                 await self._attend(event["id"])
 
+    async def _attend_all(self) -> None:
+        """Attend whoever is not attended yet: one trip to a worker thread for all of them."""
+        left = self._attended.keys() | self._excused
+        for container_id, monitor in await self._engine.do(_connect_all, self._engine.places, left):
+            self._watch(container_id, monitor)
+
     async def _attend(self, container_id: str) -> None:
         if container_id in self._attended or container_id in self._excused:
             return
-        try:
-            facts = await self._engine.do(status.look, self._engine.places, container_id)
-            if not facts.is_live:
-                return
-            monitor = Monitor.connect(self._engine.places.container_run(container_id))
-        except (CorralError, OSError):
-            return  # it has just ended, or is being removed; there is nothing to attend
-        try:
-            monitor.send_attend()
-        except OSError:
-            monitor.close()
-            return
-        self._watch(container_id, monitor)
+        monitor = await self._engine.do(_connect_or_none, self._engine.places, container_id)
+        if monitor is not None:
+            self._watch(container_id, monitor)
 
     def _watch(self, container_id: str, monitor: Monitor) -> None:
-        if container_id in self._attended:
+        # Its client may have come for it while we went to its monitor.
+        if container_id in self._attended or container_id in self._excused:
             monitor.close()
             return
         self._attended[container_id] = monitor
@@ -152,3 +147,29 @@ class Attendant:
         if monitor is not None:
             asyncio.get_running_loop().remove_reader(monitor.fileno())
             monitor.close()
+
+
+def _connect_all(places: Places, left: set[str]) -> list[tuple[str, Monitor]]:
+    """The monitors of all containers that live and are not ``left`` out, told that their ends are attended."""
+    found = []
+    for container_id in names.list_ids(places):
+        monitor = _connect_or_none(places, container_id) if container_id not in left else None
+        if monitor is not None:
+            found.append((container_id, monitor))
+    return found
+
+
+def _connect_or_none(places: Places, container_id: str) -> Monitor | None:
+    """The container's monitor, told that its end is attended; None when it has just ended, or is being removed."""
+    try:
+        if not status.look(places, container_id).is_live:
+            return None
+        monitor = Monitor.connect(places.container_run(container_id))
+    except (CorralError, OSError):
+        return None
+    try:
+        monitor.send_attend()
+    except OSError:
+        monitor.close()
+        return None
+    return monitor

@@ -38,7 +38,7 @@ _READS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("/v1/info", "the host and the store", {}),
     ("/metrics", "metrics in Prometheus' text format", {}),
     ("/healthz", "200 while the service answers", {}),
-    ("/readyz", "200 once it has looked through the store", {}),
+    ("/readyz", "200 while it takes calls, 503 once it is about to end", {}),
 )
 
 

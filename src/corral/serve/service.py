@@ -24,8 +24,6 @@ from corral.errors import AlreadyExists, CorralError, InvalidArgument, NotFound,
 from corral.serve.attending import Attendant
 from corral.serve.calls import calls, find_call
 from corral.serve.connection import Connection, Request
-from corral.serve.metrics import exposition
-from corral.serve.openapi import document
 from corral.serve.problems import to_error
 from corral.serve.reads import read
 from corral.serve.tracing import span
@@ -64,16 +62,18 @@ class Service:
         """Serve until SIGTERM or SIGINT, then answer what is under way. Raises: AlreadyExists, CorralError."""
         async with self._engine:
             with _only_one(self.path), contextlib.ExitStack() as stack:
-                calls()
                 listener = self._listen(stack)
                 stack.enter_context(_planner(self._engine.places.runtime_root))
                 stop = asyncio.Event()
                 for number in (signal.SIGTERM, signal.SIGINT):
                     asyncio.get_running_loop().add_signal_handler(number, stop.set)
                 server = await asyncio.start_unix_server(self._connected, sock=listener)
-                attending = asyncio.ensure_future(self._attendant.run())
+                # Each answer is the kernel's of that moment, so it is true from the first one on; that the store is
+                # looked through, and that no request waits for an import, comes beside them.
                 _notify("READY=1")
                 _log.info("serving %s at %s", self._engine.places.store, self.path)
+                attending = asyncio.ensure_future(self._attendant.run())
+                await self._engine.do(calls)
                 try:
                     await asyncio.wait({asyncio.ensure_future(stop.wait()), attending}, return_when="FIRST_COMPLETED")
                     if attending.done():
@@ -234,11 +234,16 @@ class Service:
         if path == "/healthz":
             await connection.send_json({"status": "ok"})
         elif path == "/readyz":
-            is_ready = self._attendant.is_ready.is_set() and not self._is_draining
-            await connection.send_json({"status": "ok" if is_ready else "starting"}, 200 if is_ready else 503)
+            is_ready = not self._is_draining
+            await connection.send_json({"status": "ok" if is_ready else "ending"}, 200 if is_ready else 503)
         elif path == "/openapi.json":
+            from corral.serve.openapi import document
+
             await connection.send_json(document())
         elif path == "/metrics":
+            # Nobody else needs what it imports, which is a third of what the service needs to start.
+            from corral.serve.metrics import exposition
+
             text = await self._engine.do(exposition, self._engine.places)
             await connection.send_bytes(text, "text/plain; version=0.0.4; charset=utf-8")
         else:
