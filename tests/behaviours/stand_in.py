@@ -35,6 +35,8 @@ class ActingSystemd(FakeSystemd):
         self._lock = threading.Lock()
         self._is_over = threading.Event()
         self._trimmer = threading.Thread(target=self._trim_for_ever)
+        # Until it is told otherwise, an empty scope is noticed at once.
+        self.notices_empty_scopes = True
         super().__init__(path)
         self._trimmer.start()
         self.slice = f"corraltest{os.getpid()}.slice"
@@ -63,7 +65,8 @@ class ActingSystemd(FakeSystemd):
     def _trim_for_ever(self) -> None:
         while not self._is_over.wait(0.02):
             with self._lock:
-                for unit in [name for name, state in self.units.items() if state == "active"]:
+                active = [name for name, state in self.units.items() if state == "active"]
+                for unit in active if self.notices_empty_scopes else ():
                     if not _processes(self.directories(unit)[0]):
                         cgroups.remove(f"/{self.slice}/{unit}")
                         del self.units[unit]
@@ -87,11 +90,10 @@ class ActingSystemd(FakeSystemd):
 
 
 def _processes(directory: Path) -> list[int]:
-    found: list[int] = []
-    for file in (directory / "cgroup.procs", *directory.glob("*/cgroup.procs")):
-        # The runtime removes groups meanwhile.
-        with contextlib.suppress(OSError):
-            found += map(int, file.read_text().split())
+    # The runtime removes groups meanwhile.
+    found = cgroups.processes(directory)
+    for below in cgroups.walk(str(directory), 1):
+        found += cgroups.processes(Path(below))
     return found
 
 

@@ -238,11 +238,13 @@ def compile_groups(job: Job) -> None:
     """Make and limit the groups: everything that may, and cpuset that must, happen before a process enters."""
     groups, plan = job.groups, job.plan
     limited = {number for number, write in groups.writes if write.controller != "devices"}
-    for number, hierarchy, _ in groups.members:
-        is_units = groups.scope is not None and is_systemds(hierarchy, is_user=groups.scope.is_user)
+    scope = groups.scope
+    in_unit = [scope is not None and is_systemds(item[1], is_user=scope.is_user) for item in groups.members]
+    # The unit's first: once they are in the journal, a refusal in another hierarchy takes all of them back.
+    for is_units, (number, hierarchy, _) in sorted(zip(in_unit, groups.members, strict=True), key=lambda it: not it[0]):
         flags = MAKE_ADOPT if is_units else MAKE_REFUSE_POPULATED
         # A scope was asked for, and a user's manager makes it on none but its own hierarchy.
-        is_asked = groups.is_explicit and (is_units or groups.scope is None)
+        is_asked = groups.is_explicit and (is_units or scope is None)
         if job.host.is_rootless and not is_asked and number not in limited:
             flags |= MAKE_ABSENT_IS_FINE
         plan.front("CG_MAKE", number, flags, _to_enable(job, number, hierarchy), pointer="linux.cgroupsPath")
