@@ -214,3 +214,28 @@ def test_s0_9_active_unit_of_that_name_is_left_alone(
         assert places.groups_of(first.pid) == before
         assert systemd.units == {unit: "active"}
         assert cgroups.membership(first.pid) != {}
+
+
+@applies("not-v2")
+def test_s2_3_refusal_after_the_scopes_start_leaves_no_group(
+    runtime: Runtime, bundle: Bundle, systemd: stand_in.ActingSystemd, unit: str
+) -> None:
+    """Another hierarchy's group of that name is taken: those of the scope go, and not only once systemd looks."""
+    systemd.notices_empty_scopes = False
+    foreign = cgroups.hierarchies()["freezer"] / systemd.slice / unit
+    foreign.mkdir(parents=True)
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        (foreign / "cgroup.procs").write_text(str(other.pid))
+        done = refused(runtime, bundle)
+        other.kill()
+    assert f"container's cgroup is not empty: 1 process in '{foreign}'" in done.stderr
+    assert [path for path in systemd.directories(unit) if path.exists()] == []
+
+
+def test_layout_is_known_to_the_commands_that_only_look(runtime: Runtime, bundle: Bundle, unit: str) -> None:
+    """`explain` and `check` take the options on which a plan depends, as `create` does."""
+    bundle.write()
+    assert f"{unit}/container" in runtime("explain", "--cgroup-layout", "engine", bundle.path).stdout
+    assert runtime("check", "--cgroup-layout", "engine", bundle.path).stdout == "0 errors, 0 warnings\n"
+    done = runtime("check", "--cgroup-layout", "other", bundle.path, check=False)
+    assert (done.returncode, "neither 'scope' nor 'engine'" in done.stdout) == (1, True)

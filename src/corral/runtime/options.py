@@ -30,11 +30,15 @@ GLOBAL_FLAGS: dict[str, str] = {
     "version": FLAG,
 }
 
-_CREATE: dict[str, str] = {
+# What a plan depends on, beside the host.
+_PLANNED: dict[str, str] = {
     "bundle": VALUE,
     "cgroup-layout": VALUE,
     "cgroup-writable": FLAG,
     "config": VALUE,
+}
+_CREATE: dict[str, str] = {
+    **_PLANNED,
     "console-socket": VALUE,
     "pid-file": VALUE,
     "pidfd-socket": VALUE,
@@ -66,7 +70,7 @@ _UPDATE: dict[str, str] = {
 
 COMMAND_FLAGS: dict[str, dict[str, str]] = {
     "checkpoint": {},
-    "check": {"bundle": VALUE, "config": VALUE, "json": FLAG},
+    "check": {**_PLANNED, "json": FLAG},
     "create": _CREATE,
     "delete": {"force": FLAG, "regex": FLAG},
     "doctor": {"json": FLAG},
@@ -91,7 +95,7 @@ COMMAND_FLAGS: dict[str, dict[str, str]] = {
         "ignore-paused": FLAG,
         "no-subreaper": FLAG,
     },
-    "explain": {"bundle": VALUE, "config": VALUE, "json": FLAG, "id": VALUE},
+    "explain": {**_PLANNED, "json": FLAG, "id": VALUE},
     "features": {},
     "gc": {"json": FLAG},
     "kill": {"all": FLAG},
