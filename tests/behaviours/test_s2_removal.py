@@ -384,3 +384,4 @@ def test_s2_12_crash_leaves_nothing_for_long(runtime: Runtime, bundle: Bundle, p
         with runtime.create(bundle, SLEEP, id=name) as c:
             assert places.is_at(c.pid, path)
     wait_until(lambda: places.directories(path) == [], "the groups to go", 10)
+    wait_until(lambda: not any(name in entry for entry in os.listdir(runtime.root)), "the record to go", 10)

@@ -150,9 +150,7 @@ def runtime(
     request: pytest.FixtureRequest, directory: Path, runtime_path: str, identity: tuple[str, tuple[int, ...]]
 ) -> Iterator[harness.Runtime]:
     """The runtime under test, with a state root of its own; with `--resident`, a planner beside it."""
-    made = harness.Runtime(runtime_path, directory / "state", identity[0], identity[1])
-    if harness.driver() == "systemd":
-        made.driver_args = ["--systemd-cgroup"]
+    made = harness.Runtime(runtime_path, directory / "state", *identity, driver_args=harness.driver_args())
     with contextlib.ExitStack() as stack:
         wanted = request.config.getoption("resident", default=False) and request.node.get_closest_marker("cold") is None
         if wanted and made.name == "corral":

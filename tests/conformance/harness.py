@@ -43,6 +43,11 @@ def driver() -> str:
     return os.environ.get("CORRAL_VM_DRIVER", "cgroupfs")
 
 
+def driver_args() -> list[str]:
+    """The runtime's option for the driver of this run."""
+    return ["--systemd-cgroup"] if driver() == "systemd" else []
+
+
 def id_prefix() -> str:
     """What every container id, cgroup and directory of this process's tests begins with."""
     return f"ct{os.getpid()}-"

@@ -105,9 +105,13 @@ def _disk() -> str | None:
 
 
 def _blkio_weight() -> str | None:
-    top = cgroups.hierarchies().get("blkio")
-    names = ("blkio.weight", "blkio.bfq.weight")
-    found = top and any((top / name).exists() for name in names)
+    mounted = cgroups.hierarchies()
+    if "io" in mounted:
+        # The root group of v2 has no weight, and others only while `io` is enabled for them.
+        found = any("bfq" in path.read_text() for path in Path("/sys/block").glob("*/queue/scheduler"))
+    else:
+        names = ("blkio.weight", "blkio.bfq.weight")
+        found = "blkio" in mounted and any((mounted["blkio"] / name).exists() for name in names)
     return None if found else "no I/O scheduler with weights"
 
 

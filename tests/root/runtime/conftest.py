@@ -21,10 +21,11 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> rootfs.Template:
 
 @pytest.fixture
 def runtime(tmp_path: Path, mark: str) -> harness.Runtime:
-    """corral-runtime with a state root of its own."""
+    """corral-runtime with a state root of its own, and this run's driver."""
     if not FRONT.exists():
         pytest.fail(f"no {FRONT}: run `make native`")
-    return harness.Runtime(str(FRONT), tmp_path / "state", "corral", env={MARK_VARIABLE: mark})
+    own, driver = {MARK_VARIABLE: mark}, harness.driver_args()
+    return harness.Runtime(str(FRONT), tmp_path / "state", "corral", env=own, driver_args=driver)
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ def test_container_without_a_cgroup_says_so_with_its_own_exit_code(
     runtime: Runtime, bundle: Bundle, words: list[str]
 ) -> None:
     """S2.11: no cgroup, the reason, and 3."""
-    runtime.global_args = ["--cgroup-manager", "disabled"]
+    runtime.driver_args = ["--cgroup-manager", "disabled"]
     bundle.linux["namespaces"] = [n for n in bundle.linux["namespaces"] if n["type"] != "cgroup"]
     with runtime.start(bundle) as container:
         result = container.command(*words, check=False)

@@ -65,7 +65,7 @@ def test_refusal_names_its_place_and_the_way_out(
 
 def test_unknown_cgroup_manager_is_told_with_all_choices(runtime: Runtime, bundle: Bundle) -> None:
     """`disabled` is one of them."""
-    runtime.global_args = ["--cgroup-manager", "podman"]
+    runtime.driver_args = ["--cgroup-manager", "podman"]
     runtime.refuse(bundle, "'podman'", "cgroupfs", "systemd", "disabled")
 
 
