@@ -16,7 +16,7 @@ from corral.oci.json import loads
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, Self
 
     from corral.engine.places import Places
@@ -124,10 +124,10 @@ class Keeper(_Peer):
     __slots__ = ()
 
     @classmethod
-    def open(cls, places: Places, *, cgroups: Sequence[str] = ()) -> Keeper:
+    def open(cls, places: Places, *, cgroups: Callable[[], Sequence[str]] | None = None) -> Keeper:
         """Connect to the keeper of ``places``, and start one if there is none.
 
-        ``cgroups``: directories of the groups that a new keeper, and so its monitors, move to.
+        ``cgroups`` gives the directories of the groups that a new keeper, and so its monitors, move to.
         Raises: Unavailable, NotFound if corral-keeper is not installed.
         """
         path = f"{places.run}/keeper.sock"
@@ -142,7 +142,7 @@ class Keeper(_Peer):
                         hint=f"{places.run}/keeper.log may say why no keeper listens there",
                         path=path,
                     ) from exc
-                _start_keeper(places.run, cgroups)
+                _start_keeper(places.run, cgroups() if cgroups is not None else ())
                 continue
             try:
                 # One that is about to end, or was killed, still takes connections for a moment.
@@ -219,6 +219,20 @@ class Monitor(_Peer):
     def connect(cls, run_directory: str) -> Monitor:
         """Connect to the monitor in a run directory. Raises: OSError where none listens."""
         return cls(connect(f"{run_directory}/monitor.sock"), "the monitor")
+
+    @classmethod
+    def attending_or_none(cls, run_directory: str) -> Monitor | None:
+        """Connect, and take care of the end to come: ``done`` when that is done. None where no monitor listens."""
+        try:
+            found = cls.connect(run_directory)
+        except OSError:
+            return None
+        try:
+            found.send_attend()
+        except OSError:
+            found.close()
+            return None
+        return found
 
     @property
     def pid(self) -> int:

@@ -6,7 +6,6 @@ a socket of which the keeper gives the other end to the monitor.
 
 from __future__ import annotations
 
-from corral.cgroup.layout import read_layout
 from corral.engine.counters import counter_files
 from corral.engine.keeper import Keeper, Monitor
 from corral.engine.parents import supervisor_groups
@@ -14,6 +13,7 @@ from corral.engine.programs import exit_command
 from corral.engine.spec import runtime_flags
 from corral.errors import Unavailable
 from corral.linux.sockets import seqpacket_pair
+from corral.runtime.host import read_layout_of
 from corral.runtime.prepare import Surroundings
 from corral.runtime.session import Session
 
@@ -64,7 +64,7 @@ def converse(places: Places, spec: dict[str, str], words: list[str], rootfs: Roo
     """Spawn a monitor and be its planner until its process exists; returns the pid of that. Raises: CorralError."""
     ours, theirs = seqpacket_pair()
     try:
-        with Keeper.open(places, cgroups=supervisor_groups(places)) as keeper:
+        with Keeper.open(places, cgroups=lambda: supervisor_groups(places)) as keeper:
             try:
                 monitor_pid = keeper.spawn(spec, theirs.fileno())
             finally:
@@ -123,7 +123,7 @@ def _counters(cgroups_path: str) -> list[str]:
     """Files of the group that will be made; one made by systemd is found by its unit and not known yet."""
     if not cgroups_path.startswith("/"):
         return []
-    layout = read_layout()
+    layout = read_layout_of("self")
     hierarchy = layout.hierarchy_for("memory")
     if hierarchy is None:
         return []

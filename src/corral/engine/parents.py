@@ -49,12 +49,9 @@ def usable_parent(places: Places) -> str:
 
 
 def supervisor_groups(places: Places) -> list[str]:
-    """Directories of the leaf for a keeper that is to be started; [] while one runs, or where groups cannot be made."""
+    """Directories of the leaf for a keeper that is to be started; [] where groups cannot be made."""
     from corral.cgroup.direct import ensure_delegated_parent
-    from corral.engine.keeper import has_keeper
 
-    if has_keeper(places):
-        return []
     location = CgroupfsLocation(default_parent(places))
     try:
         layout = read_layout()

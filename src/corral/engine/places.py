@@ -133,13 +133,22 @@ class Places:
         return f"Places({self.store!r}, {self.run!r})"
 
 
+# The user namespace that was asked about last, and whether its root is another than the host's.
+_asked: tuple[int, bool] | None = None
+
+
 def is_rootless() -> bool:
     """Whether this user is not the host's root: somebody else, or root of a user namespace."""
+    global _asked
     if posix.geteuid() != 0:
         return True
-    from corral.linux.idmap import is_initial_map, read_map
+    # Maps are written once, so the answer is the namespace's for good.
+    namespace = posix.stat("/proc/self/ns/user").st_ino
+    if _asked is None or _asked[0] != namespace:
+        from corral.linux.idmap import is_initial_map, read_map
 
-    return not is_initial_map(read_map("uid"))
+        _asked = (namespace, not is_initial_map(read_map("uid")))
+    return _asked[1]
 
 
 def _default_store(environ: Mapping[str, str]) -> str:

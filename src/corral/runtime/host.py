@@ -14,8 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from corral.linux.procfs import Capabilities
 
-# The layout read last, with the texts that it was read from.
-_layouts: list[tuple[str, str, Layout]] = []
+# Layouts by the texts that they were read from: those of an engine and of its monitors alternate.
+_layouts: dict[tuple[str, str], Layout] = {}
+_LAYOUTS_MAX = 8
 
 _HELPER_DIRECTORIES = ("/usr/bin", "/usr/sbin", "/bin", "/usr/local/bin")
 
@@ -115,14 +116,15 @@ def read_layout_of(pid: int | str) -> Layout:
             groups = file.read().decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return Layout(())
-    if _layouts and _layouts[0][:2] == (mountinfo, groups):
-        # A resident planner sees the same mounts again and again; the controllers of v2 come and go without a trace.
-        layout = _layouts[0][2]
+    layout = _layouts.get((mountinfo, groups))
+    if layout is not None:
+        # Who plans again and again sees the same mounts; the controllers of v2 come and go without a trace.
         unified = layout.unified
         if unified is None or unified.controllers == tuple(read_controllers(unified.mount_point).split()):
             return layout
-    layout = parse_layout(mountinfo, groups, read_controllers)
-    _layouts[:] = [(mountinfo, groups, layout)]
+    if len(_layouts) >= _LAYOUTS_MAX:
+        _layouts.clear()
+    layout = _layouts[mountinfo, groups] = parse_layout(mountinfo, groups, read_controllers)
     return layout
 
 
