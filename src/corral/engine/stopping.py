@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from corral.engine.keeper import Monitor
     from corral.engine.places import Places
     from corral.engine.status import Facts
 
@@ -30,6 +31,8 @@ THAW_S = 1.0
 # For another SIGKILL to what an earlier one did not end.
 AGAIN_S = 0.1
 _START_S = 60.0
+# A monitor tells of the end right after the record is on disk.
+_TELL_S = 2.0
 
 
 def stop_signal_of(facts: Facts) -> int:
@@ -87,19 +90,44 @@ def stop_container(
     facts = _after_start(places, container_id)
     if not facts.is_live:
         return settle(places, container_id)
+    from corral.engine.keeper import Monitor
+
+    # What follows from the end is done here, so that no command has to be started for it; should we die at it, our
+    # connection closes, and the keeper starts one after all.
+    attended = Monitor.attending_or_none(places.container_run(container_id))
+    try:
+        end = _end(facts, grace_s, signal)
+        if attended is not None:
+            _say_done(attended)
+    finally:
+        if attended is not None:
+            attended.close()
+    journal.emit(places, "container", "stop", container_id, name=facts.definition.get("name", ""))
+    return end
+
+
+def _say_done(attended: Monitor) -> None:
+    """Tell the monitor that its end was followed up; what it has told is read first, or closing would discard ours."""
+    try:
+        if attended.receive_exit(_TELL_S) is not None:
+            attended.done()
+    except (CorralError, OSError):
+        return  # it is stopped: the keeper sees to it
+
+
+def _end(facts: Facts, grace_s: float, signal: int) -> dict[str, Any]:
+    """Ask it to end, kill it when the grace is over; how it ended. Raises: Timeout."""
     ask_s = grace_s if facts.status != status.MADE else 0.0
     first = signal or stop_signal_of(facts)
     if ask_s > 0:
         _ask(facts, first)
     failpoint("stop.asked")
-    waiter = exits.Waiter(places, container_id, facts.run)
+    waiter = exits.Waiter(facts.places, facts.container_id, facts.run)
     if not (ask_s > 0 and waiter.wait_init(ask_s)):
         tried = [f"{signal_name(first)}, and {grace_s:g} s to react"] if ask_s > 0 else []
         _kill(facts, waiter, tried)
     failpoint("stop.dead")
-    end = _await_end(facts, waiter)
-    journal.emit(places, "container", "stop", container_id, name=facts.definition.get("name", ""))
-    return end
+    return _await_end(facts, waiter)
 
 
 def finish_stop(places: Places, container_id: str) -> bool:

@@ -53,10 +53,8 @@ class Attendant:
         loop = asyncio.get_running_loop()
 
         def attend(_: Monitor) -> None:
-            try:
-                monitor = Monitor.connect(self._engine.places.container_run(container_id))
-                monitor.send_attend()
-            except OSError:
+            monitor = Monitor.attending_or_none(self._engine.places.container_run(container_id))
+            if monitor is None:
                 return
             self._announced.add(container_id)
             try:
@@ -164,12 +162,6 @@ def _connect_or_none(places: Places, container_id: str) -> Monitor | None:
     try:
         if not status.look(places, container_id).is_live:
             return None
-        monitor = Monitor.connect(places.container_run(container_id))
-    except (CorralError, OSError):
+    except CorralError:
         return None
-    try:
-        monitor.send_attend()
-    except OSError:
-        monitor.close()
-        return None
-    return monitor
+    return Monitor.attending_or_none(places.container_run(container_id))
