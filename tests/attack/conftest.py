@@ -16,6 +16,7 @@ from conformance.conftest import directory as directory
 from conformance.conftest import identity as identity
 from conformance.conftest import runtime as runtime
 from conformance.conftest import runtime_path as runtime_path
+from conformance.conftest import shared_planner as shared_planner
 from conformance.conftest import template as template
 from conformance.conftest import workspace as workspace
 
@@ -28,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     with contextlib.suppress(ValueError):
         parser.addoption("--runtime", default=None, help="path of the OCI runtime to test")
     with contextlib.suppress(ValueError):
-        parser.addoption("--resident", action="store_true", help="give each test of corral a resident planner")
+        parser.addoption("--resident", action="store_true", help="let a resident planner serve the tests of corral")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -30,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     with contextlib.suppress(ValueError):
         parser.addoption("--runtime", default=None, help="path of the OCI runtime to test")
     with contextlib.suppress(ValueError):
-        parser.addoption("--resident", action="store_true", help="give each test of corral a resident planner")
+        parser.addoption("--resident", action="store_true", help="let a resident planner serve the tests of corral")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -145,16 +145,32 @@ def _leak_check(directory: Path, _demands: None) -> Iterator[None]:
     assert found == [], "\n".join(["left behind:", *found])
 
 
+@pytest.fixture(scope="session")
+def shared_planner(
+    request: pytest.FixtureRequest, workspace: Path, runtime_path: str, identity: tuple[str, tuple[int, ...]]
+) -> Iterator[residents.SharedPlanner | None]:
+    """With `--resident`, the planner that serves corral's tests, one after the other and some at once."""
+    if identity[0] != "corral" or not request.config.getoption("resident", default=False):
+        yield None
+        return
+    planner = residents.SharedPlanner(harness.Runtime(runtime_path, workspace / "planner", *identity))
+    yield planner
+    planner.close()
+
+
 @pytest.fixture
 def runtime(
-    request: pytest.FixtureRequest, directory: Path, runtime_path: str, identity: tuple[str, tuple[int, ...]]
+    request: pytest.FixtureRequest,
+    directory: Path,
+    runtime_path: str,
+    identity: tuple[str, tuple[int, ...]],
+    shared_planner: residents.SharedPlanner | None,
 ) -> Iterator[harness.Runtime]:
     """The runtime under test, with a state root of its own; with `--resident`, a planner beside it."""
     made = harness.Runtime(runtime_path, directory / "state", *identity, driver_args=harness.driver_args())
     with contextlib.ExitStack() as stack:
-        wanted = request.config.getoption("resident", default=False) and request.node.get_closest_marker("cold") is None
-        if wanted and made.name == "corral":
-            stack.enter_context(residents.resident_planner(made))
+        if shared_planner is not None and request.node.get_closest_marker("cold") is None:
+            stack.enter_context(shared_planner.serve(made.root))
         yield made
 
 

@@ -4,25 +4,49 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
 from typing import TYPE_CHECKING
 
 from conformance.harness import Runtime, wait_until
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Iterator
     from pathlib import Path
+
+SOCKET_NAME = ".planner.sock"
 
 
 @contextlib.contextmanager
 def resident_planner(runtime: Runtime) -> Iterator[subprocess.Popen[bytes]]:
     """A planner of the runtime's state root that answers; it is killed at the end of the block."""
-    path = runtime.root / ".planner.sock"
+    path = runtime.root / SOCKET_NAME
     path.unlink(missing_ok=True)
     with runtime.background("planner") as (process, _):
         wait_until(lambda: answers(path), "the planner listens")
         yield process
     path.unlink(missing_ok=True)
+
+
+class SharedPlanner:
+    """One planner for many state roots: a link in each leads to its socket. Close it when the session ends."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.path = runtime.root / SOCKET_NAME
+        self.process = runtime.spawn("planner", stdin=subprocess.DEVNULL)
+        wait_until(lambda: answers(self.path), "the planner listens")
+
+    @contextlib.contextmanager
+    def serve(self, root: Path) -> Iterator[None]:
+        """Answer for this state root, which must not be there yet. Fails if the planner has ended meanwhile."""
+        root.mkdir(mode=0o711)
+        (root / SOCKET_NAME).symlink_to(self.path)
+        yield
+        assert self.process.poll() is None, "the resident planner has ended"
+
+    def close(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.wait()
 
 
 def answers(path: Path) -> bool:
