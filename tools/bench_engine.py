@@ -18,6 +18,7 @@ import platform
 import random
 import shutil
 import signal
+import socket
 import statistics
 import sys
 import tarfile
@@ -92,8 +93,9 @@ class Table:
         lines = ["| target | at most | measured | met |", "|---|--:|--:|---|"]
         for operation, engine, base, limit in wanted:
             self._target(lines, (f"{operation}: {engine} to {base}", self.ratio(operation, engine, base)), limit)
-        slower = self.ratio(STARTS.format(8), BASE, "corral, service")
-        self._target(lines, (f"{STARTS.format(8)}: {BASE} to corral, service", slower), 1 / 3)
+        for engine in (REQUEST, "corral, service"):
+            slower = self.ratio(STARTS.format(8), BASE, engine)
+            self._target(lines, (f"{STARTS.format(8)}: {BASE} to {engine}", slower), 1 / 3)
         return "\n".join(lines)
 
     @staticmethod
@@ -195,14 +197,11 @@ class Bench:
     def request_once(self, engine: peers.Service) -> None:
         """The same asked of the service by a program; its output is a file, since nobody is attached."""
         mount: dict[str, object] = {"type": "bind", "source": str(self.work / "out"), "target": "/out"}
-        request = engine.request(self.name(), "first", "/out/first", mounts=[mount])
+        request = engine.run_request(self.name(), "first", "/out/first", mounts=[mount], auto_remove=True)
         written = self.work / "out" / "first"
         with engine.connect() as sock:
             begin = time.monotonic_ns()
-            sock.sendall(request)
-            answer = sock.recv(1 << 16)
-        if not answer.startswith(b"HTTP/1.1 200"):
-            raise RuntimeError(answer.decode(errors="replace"))
+            ask(sock, request)
         peers.wait_for(lambda: written.exists() and written.read_text().endswith("\n"), "the workload writes")
         self.table.add(FIRST, REQUEST, (int(written.read_text()) - begin) / 1e6)
         written.unlink()
@@ -228,6 +227,23 @@ class Bench:
                     self.table.add(STARTS.format(at_once), engine.name, few / self.start_all(engine, names, at_once))
                     self.table.add(REMOVALS.format(at_once), engine.name, few / self.remove_all(engine, names, at_once))
                     settle()
+                    if isinstance(engine, peers.Service):
+                        self._request_rates(engine, few, at_once)
+
+    def _request_rates(self, engine: peers.Service, few: int, at_once: int) -> None:
+        """The same by a program's requests: no command of ours is started for each."""
+        names = [self.name() for _ in range(few)]
+        for operation, requests in (
+            (STARTS, [engine.run_request(name, *peers.SLEEPER) for name in names]),
+            (REMOVALS, [engine.request("rm", reference=name, force=True) for name in names]),
+        ):
+            with contextlib.ExitStack() as stack:
+                sockets = [stack.enter_context(engine.connect()) for _ in range(at_once)]
+                begin = time.monotonic()
+                with ThreadPoolExecutor(at_once) as pool:
+                    list(pool.map(_ask_all, _deal(sockets, requests)))
+                self.table.add(operation.format(at_once), REQUEST, few / (time.monotonic() - begin))
+            settle()
 
     def start_all(self, engine: Engine, names: Sequence[str], at_once: int) -> float:
         """Start idle containers; seconds."""
@@ -329,6 +345,24 @@ class Bench:
         copy += [f"docker-archive:{archive}", f"docker://{PULLED}"]
         peers.wait_for(lambda: _answers(copy, self.work / "output"), "the registry takes an image")
         return pid
+
+
+def ask(sock: socket.socket, request: bytes) -> None:
+    """Send a request and wait for its answer, which is short. Raises: RuntimeError with the words of a refusal."""
+    sock.sendall(request)
+    answer = sock.recv(1 << 16)
+    if not answer.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(answer.decode(errors="replace"))
+
+
+def _ask_all(turn: tuple[socket.socket, Sequence[bytes]]) -> None:
+    for request in turn[1]:
+        ask(turn[0], request)
+
+
+def _deal(sockets: Sequence[socket.socket], requests: Sequence[bytes]) -> list[tuple[socket.socket, Sequence[bytes]]]:
+    """Each socket with its share of the requests."""
+    return [(sock, requests[number :: len(sockets)]) for number, sock in enumerate(sockets)]
 
 
 def _answers(words: Sequence[str], output: Path) -> bool:

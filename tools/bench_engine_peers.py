@@ -258,8 +258,20 @@ class Service(Corral):
         return sock
 
     @staticmethod
-    def request(name: str, *command: str, mounts: Sequence[dict[str, object]] = ()) -> bytes:
-        """The request that `run --rm` makes."""
+    def request(verb: str, **body: object) -> bytes:
+        """A call of a verb, as HTTP."""
+        text = json.dumps(body).encode()
+        return b"POST /v1/%b HTTP/1.1\r\nHost: corral\r\nContent-Length: %d\r\n\r\n%b" % (
+            verb.encode(),
+            len(text),
+            text,
+        )
+
+    @classmethod
+    def run_request(
+        cls, name: str, *command: str, mounts: Sequence[dict[str, object]] = (), auto_remove: bool = False
+    ) -> bytes:
+        """The request that `run -d` makes, or `run -d --rm`."""
         definition = {
             "name": name,
             "root": {"kind": "image", "image": IMAGE},
@@ -267,10 +279,9 @@ class Service(Corral):
             "network": {"mode": "none"},
             "resources": {"pids": 2048},
             "mounts": list(mounts),
-            "auto_remove": True,
+            "auto_remove": auto_remove,
         }
-        body = json.dumps({"args": [definition]}).encode()
-        return b"POST /v1/run HTTP/1.1\r\nHost: corral\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        return cls.request("run", request=definition)
 
 
 class Containerd(Engine):
