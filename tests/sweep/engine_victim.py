@@ -89,9 +89,10 @@ def processes_of(store: str, program: str) -> list[int]:
             continue
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
-            if os.path.basename(words[0]) == f"corral-{program}".encode() and any(
-                word.startswith(store.encode()) for word in words[1:]
-            ):
+            is_named = os.path.basename(words[0]) == f"corral-{program}".encode()
+            # A container's init looks like its monitor until it becomes its program.
+            is_init = os.readlink(f"/proc/{name}/ns/pid") != os.readlink("/proc/self/ns/pid")
+            if is_named and not is_init and any(word.startswith(store.encode()) for word in words[1:]):
                 found.append(int(name))
     return found
 

@@ -7,6 +7,7 @@ other value the points whose names contain it.
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,13 +49,20 @@ def sweep(stage: Stage, operation: Operation) -> list[str]:
         try:
             said = operation.play(stage, fault)
         except (AssertionError, CorralError, OSError, ValueError, KeyError, RuntimeError) as error:
-            stage.problems.append(f"{type(error).__name__}: {error}")
+            stage.problems.append(f"{type(error).__name__}: {error} ({where(error)})")
         if stage.problems:
             listed = "\n    ".join(stage.problems)
             broken.append(f"{operation.name} at {fault.name}:\n    {listed}\n    outcome: {said}")
             print(broken[-1], flush=True)
             stage.engine.close()
     return broken
+
+
+def where(error: BaseException) -> str:
+    """The line of the operation that met it, and what it called."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = max((at for at, frame in enumerate(frames) if "/sweep/" in frame.filename), default=0)
+    return ", ".join(f"{frame.name} line {frame.lineno}" for frame in frames[last - 1 : last + 1])
 
 
 @pytest.mark.requires("root")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from corral.engine.places import Places
 
-__all__ = ["Busy", "Lease", "acquire", "is_owned", "me"]
+__all__ = ["Busy", "Lease", "Lost", "acquire", "forget_dead", "is_owned", "me"]
 
 # These change what a container is or whether it runs; one at a time. A stop, a kill, an exec go beside them.
 EXCLUSIVE = frozenset({"start", "settle", "remove", "commit"})
@@ -62,30 +62,28 @@ class Busy(Timeout):
     """Another process is at work on the container, and did not end in time."""
 
 
+class Lost(FailedPrecondition):
+    """Another process took the work over: what there is of it is no longer ours to undo."""
+
+
 class Lease(Closing):
-    """A lease that is held. A context manager; ``close`` gives it back and is idempotent.
+    """A lease that is held. A context manager; ``close`` gives it back and is idempotent."""
 
-    ``inherited``: the entries of operations whose owner died at it, by name, which the holder now is to finish.
-    """
+    __slots__ = ("_id", "_places", "_token", "operation")
 
-    __slots__ = ("_id", "_places", "_token", "inherited", "operation")
-
-    def __init__(
-        self, places: Places, container_id: str, operation: str, token: str, inherited: dict[str, Any]
-    ) -> None:
+    def __init__(self, places: Places, container_id: str, operation: str, token: str) -> None:
         self._places = places
         self._id = container_id
         self._token = token
         self.operation = operation
-        self.inherited = inherited
 
     def check(self) -> None:
-        """Raises: FailedPrecondition when another took it over, this process having been stopped for too long."""
+        """Raises: Lost when another took it over, this process having been stopped for too long."""
         from corral.engine.ledger import read
 
         entry = read(self._places, self._id).get("leases", {}).get(self.operation)
         if entry is None or entry.get("token") != self._token:
-            raise FailedPrecondition(
+            raise Lost(
                 f"{self.operation} container {self._id[:12]}: another process took the work over",
                 hint="this one had overrun its deadline; look at the container's state",
             )
@@ -128,8 +126,8 @@ def acquire(
             taken = state.get("leases", {})
             blocking = _blocking(taken, operation)
             if blocking is None:
-                inherited = {name: entry for name, entry in taken.items() if not is_owned(entry)}
-                kept = {name: entry for name, entry in taken.items() if name not in inherited}
+                # Of other operations also what a dead owner left: it is on record until somebody has finished that.
+                kept = dict(taken)
                 kept[operation] = {
                     **me(),
                     "token": token,
@@ -139,7 +137,7 @@ def acquire(
                 if arguments:
                     kept[operation]["arguments"] = arguments
                 state["leases"] = kept
-                return Lease(places, container_id, operation, token, inherited)
+                return Lease(places, container_id, operation, token)
         left = until - time.monotonic()
         if left <= 0:
             name, entry = blocking
@@ -149,6 +147,15 @@ def acquire(
             )
         time.sleep(min(pause, left))
         pause = min(pause * 1.5, 0.05)
+
+
+def forget_dead(state: dict[str, Any], operation: str) -> None:
+    """Have what a dead owner left of an operation finished by nobody, because something newer is asked for."""
+    taken = state.get("leases", {})
+    if operation in taken and not is_owned(taken[operation]):
+        del taken[operation]
+        if not taken:
+            del state["leases"]
 
 
 def _blocking(taken: dict[str, Any], operation: str) -> tuple[str, dict[str, Any]] | None:

@@ -116,10 +116,12 @@ def _make(facts: Facts, lease: Lease, *, is_restart: bool) -> Facts:
             state["run"]["pid"] = pid
         _attach_network(facts)
         failpoint("start.networked")
+        return status.look(places, container_id)
+    except leases.Lost:
+        raise
     except BaseException as exc:
         _undo(facts, exc)
         raise
-    return status.look(places, container_id)
 
 
 def _finish_last_run(facts: Facts) -> None:
@@ -152,6 +154,7 @@ def _intend(facts: Facts, *, is_restart: bool) -> int:
         state["run"] = {"number": run, "phase": "intended", "begun_ns": time.time_ns(), "boot": read_boot_id()}
         state.pop("error", None)
         state.pop("stop", None)
+        leases.forget_dead(state, "restart")
         if is_restart:
             state.get("restart", {}).pop("due_ns", None)
         else:
@@ -225,13 +228,16 @@ def start_error_code(exc: BaseException) -> int:
 
 def _let_go(facts: Facts, lease: Lease, before_release: BeforeRelease | None) -> None:
     places, container_id = facts.places, facts.container_id
-    lease.check()
     try:
+        lease.check()
+        failpoint("start.made")
         with ledger.Update(places, container_id) as state:
             state["run"]["started_ns"] = time.time_ns()
             state["run"]["phase"] = "started"
         failpoint("start.releasing")
         release(places.container_run(container_id), before_release)
+    except leases.Lost:
+        raise
     except BaseException as exc:
         # A monitor that died at it may have let init go before: then it runs, whoever was to tell us.
         if status.look(places, container_id).status != status.RUNNING:

@@ -59,6 +59,7 @@ def intend_stop(places: Places, container_id: str, grace_s: float) -> None:
             **_removal_of(state),
         }
         state.get("restart", {}).pop("due_ns", None)
+        leases.forget_dead(state, "restart")
 
 
 def _removal_of(state: dict[str, Any]) -> dict[str, Any]:

@@ -130,14 +130,14 @@ def test_s4_4_the_container_goes_on_when_an_exec_was_interrupted(engine: Engine,
     assert engine.look(container).status == "running"
 
 
-@pytest.mark.parametrize("point", failpoints("restart."))
+@pytest.mark.parametrize("point", failpoints("restart.", "start."))
 def test_s4_4_an_interrupted_restart_is_finished_when_someone_looks(engine: Engine, point: str) -> None:
-    """Killed between stop and start: the container runs again."""
+    """Killed between stop and start, or in the start: the container runs again."""
     container = engine.run("sleep", "1000")
     assert die_at(engine, point, "restart", container, timeout_s=0) == -9
     reconcile(engine.places)
     facts = engine.look(container)
-    assert (facts.status, facts.run) == ("running", 2)
+    assert (facts.status, facts.run > 1) == ("running", True)
 
 
 @pytest.mark.parametrize("point", failpoints("rename."))

@@ -9,6 +9,7 @@ import pytest
 
 from corral.engine import leases, ledger
 from corral.engine.places import Places
+from corral.engine.stopping import intend_stop
 from corral.errors import FailedPrecondition, NotFound, ResourceExhausted, Timeout
 from unit.engine.containers import ID, make
 
@@ -23,11 +24,33 @@ def test_a_lease_excludes_others_while_it_is_held(places: Places) -> None:
 
 
 def test_a_lease_is_void_when_its_owner_died(places: Places) -> None:
-    """Whoever comes next takes it, and is told what was going on."""
-    dead = {**leases.me(), "pid": 0x3FFFFFFE, "deadline_ns": 2**62, "token": "x", "arguments": {"a": 1}}
+    """Whoever comes next takes it."""
+    dead = {**leases.me(), "pid": 0x3FFFFFFE, "deadline_ns": 2**62, "token": "x"}
     make(places, state={"leases": {"start": dead}})
-    with leases.acquire(places, ID, "settle", deadline_s=60) as lease:
-        assert lease.inherited["start"]["arguments"] == {"a": 1}
+    with leases.acquire(places, ID, "start", deadline_s=60):
+        assert leases.is_owned(ledger.read(places, ID)["leases"]["start"])
+    assert "leases" not in ledger.read(places, ID)
+
+
+def test_what_a_dead_owner_left_is_on_record_when_another_operation_comes_first(places: Places) -> None:
+    """An end is followed up beside a start or a restart that broke off: whoever finishes those still finds them."""
+    dead = {**leases.me(), "pid": 0x3FFFFFFE, "deadline_ns": 2**62, "token": "x"}
+    broken = {"start": dead, "restart": {**dead, "arguments": {"signal": "HUP"}}}
+    make(places, state={"leases": broken})
+    with leases.acquire(places, ID, "settle", deadline_s=60):
+        pass
+    assert ledger.read(places, ID)["leases"] == broken
+
+
+def test_a_restart_that_broke_off_is_forgotten_when_a_stop_is_asked_for(places: Places) -> None:
+    """What was asked for last counts; one whose owner lives goes on."""
+    dead = {**leases.me(), "pid": 0x3FFFFFFE, "deadline_ns": 2**62, "token": "x"}
+    make(places, state={"leases": {"restart": dead}})
+    intend_stop(places, ID, 1.0)
+    assert "leases" not in ledger.read(places, ID)
+    with leases.acquire(places, ID, "restart", deadline_s=60):
+        intend_stop(places, ID, 1.0)
+        assert "restart" in ledger.read(places, ID)["leases"]
 
 
 def test_a_lease_is_void_when_the_pid_was_used_again(places: Places) -> None:
