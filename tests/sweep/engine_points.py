@@ -37,7 +37,7 @@ def moment_faults(moments: Sequence[str], who: Sequence[str]) -> Iterator[Fault]
 def step_faults(steps: Sequence[tuple[int, str, int, str]]) -> Iterator[Fault]:
     """A SIGKILL before each step of the plan and an EIO in its place, for each process that stands at it."""
     for point in step_points(steps):
-        yield Fault(point.name.partition(", ")[0] + ")", failpoint=point.failpoint)
+        yield Fault(point.name.partition(", ")[0] + ")", failpoint=point.failpoint, op=point.op)
 
 
 def choose(faults: list[Fault], wanted: str, share: int, seed: str) -> list[Fault]:

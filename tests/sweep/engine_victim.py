@@ -51,7 +51,7 @@ VICTIMS = {
 class Fault:
     """What goes wrong: at the moment ``at`` (from 1; 0: nowhere) ``victims`` die, or the call ends with ``errno``.
 
-    ``failpoint``: for the executor of the monitor that the verb has spawned.
+    ``failpoint``: for the executor of the monitor that the verb has spawned, at a step of the kind ``op``.
     """
 
     name: str = "no fault"
@@ -59,6 +59,7 @@ class Fault:
     victims: tuple[str, ...] = ()
     errno: int = 0
     failpoint: str = ""
+    op: str = ""
 
     @property
     def may_lose_the_end(self) -> bool:

@@ -12,7 +12,7 @@ COUNTS: dict[str, tuple[int, int]] = {}
 OOM: dict[str, tuple[int, int, dict[str, int]]] = {}
 # As COUNTS, of the engine's verbs.
 ENGINE: dict[str, tuple[int, int]] = {}
-# Kinds of step that were hit, and that could be hit by the points that are known.
+# Kinds of step that were hit by the runtime's points, and that could be hit by all that are known.
 OPS: set[str] = set()
 KNOWN_OPS: set[str] = set()
 

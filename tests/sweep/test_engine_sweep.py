@@ -41,6 +41,7 @@ def sweep(stage: Stage, operation: Operation) -> list[str]:
     """Play the chosen points of an operation; the broken promises of each, in words."""
     faults = list(operation.points(stage))
     broken = [f"{operation.name} without a fault: {problem}" for problem in stage.problems]
+    tally.KNOWN_OPS.update(fault.op for fault in faults)
     chosen = choose(faults, tally.wanted(), SHARE, f"{tally.seed()} engine {operation.name}")
     tally.ENGINE[operation.name] = (len(chosen), len(faults))
     for fault in chosen:
