@@ -41,7 +41,7 @@ static int save(const struct keeper *k, const struct job *j) {
     char name[520];
     cleanup_fd int due = open_due(k);
     name_file(j, name);
-    size_t n = fmt(text, sizeof(text), "%lld %s", (long long)j->due, j->command ? j->command : "");
+    size_t n = fmt(text, sizeof(text), "%lld %lld %s", (long long)j->due, (long long)j->delay, j->command ? j->command : "");
     return due < 0 ? due : write_file_at(due, name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, text, n);
 }
 
@@ -123,6 +123,7 @@ int job_add(struct keeper *k, const char *verb, const char *id, const char *exec
     struct job *j = add(k, verb, id, exec, command);
     if (!j)
         return -ENOMEM;
+    j->delay = delay_ms;
     j->due = boot_ms() + delay_ms;
     return save(k, j);
 }
@@ -130,19 +131,24 @@ int job_add(struct keeper *k, const char *verb, const char *id, const char *exec
 static void load_one(struct keeper *k, int due, const char *name) {
     static char text[COMMAND_MAX + 32];
     char id[256];
-    uint64_t when;
+    uint64_t when, delay;
     const char *colon = strchr(name, ':');
     int n = read_file_at(due, name, text, sizeof(text));
-    char *command = n > 0 ? strchr(text, ' ') : NULL;
+    char *wait = n > 0 ? strchr(text, ' ') : NULL;
+    char *command = wait ? strchr(wait + 1, ' ') : NULL;
     if (!command)
         return;
-    *command++ = '\0';
+    *wait++ = *command++ = '\0';
     fmt(id, sizeof(id), "%.*s", (int)strcspn(name, ":"), name);
-    if (!record_id_is_valid(id) || !parse_u64(text, &when) || (!command[0] && !k->command))
+    if (!record_id_is_valid(id) || !parse_u64(text, &when) || !parse_u64(wait, &delay) || (!command[0] && !k->command))
         return;
     struct job *j = add(k, colon ? "_exited" : "_due", id, colon ? colon + 1 : "", command[0] ? command : NULL);
-    if (j)
-        j->due = (int64_t)when;
+    if (!j)
+        return;
+    /* Further off than it was when it was asked for: that was before the host's restart, on another clock. */
+    int64_t now = boot_ms();
+    j->delay = (int64_t)delay;
+    j->due = (int64_t)when - j->delay > now ? now : (int64_t)when;
 }
 
 void jobs_load(struct keeper *k) {

@@ -39,7 +39,7 @@ struct job {
     struct job *next;
     char verb[16], id[256], exec[256];
     char *command;          /* NULL: keeper.command of the run directory */
-    int64_t due;            /* ms of CLOCK_BOOTTIME */
+    int64_t due, delay;     /* ms of CLOCK_BOOTTIME, and how many that was from when it was asked for */
     unsigned tries;
     pid_t pid;              /* it runs */
 };

@@ -62,7 +62,7 @@ static void swallow_events(struct monitor *m) {
 static void write_event(struct monitor *m, unsigned which, const char *text) {
     char line[COUNTER_TEXT + 128];
     struct timespec now;
-    (void)clock_gettime(CLOCK_REALTIME, &now);
+    (void)clock_gettime(CLOCK_BOOTTIME, &now);
     size_t n = fmt(line, sizeof(line), "%lld%09ld %u ", (long long)now.tv_sec, now.tv_nsec, which);
     n += counter_json(text, line + n, sizeof(line) - n - 1);
     n += fmt(line + n, sizeof(line) - n, "\n");

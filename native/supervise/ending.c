@@ -64,14 +64,16 @@ static size_t put_counters(const struct spec *spec, const struct state *state, c
 }
 
 static size_t format_record(const struct spec *spec, const struct state *state, const struct ending *e, char *text) {
-    struct timespec now;
+    struct timespec now, boot;
     char status[16] = "null";
     (void)clock_gettime(CLOCK_REALTIME, &now);
+    (void)clock_gettime(CLOCK_BOOTTIME, &boot);
     if (e->known)
         fmt(status, sizeof(status), "%d", e->status);
     const char *source = !e->known ? "unknown" : e->observed ? "observed" : "recovered";
-    size_t n = fmt(text, EXIT_MAX, "{\"run\":%llu,\"pid\":%d,\"status\":%s,\"source\":\"%s\",\"finished_ns\":%lld%09ld,\"oom\":",
+    size_t n = fmt(text, EXIT_MAX, "{\"run\":%llu,\"pid\":%d,\"status\":%s,\"source\":\"%s\",\"finished_ns\":%lld%09ld,",
                    (unsigned long long)spec->runs, e->pid, status, source, (long long)now.tv_sec, now.tv_nsec);
+    n += fmt(text + n, EXIT_MAX - n, "\"boot_ns\":%lld%09ld,\"oom\":", (long long)boot.tv_sec, boot.tv_nsec);
     n += put_counters(spec, state, text + n, EXIT_MAX - n - 3);
     return n + fmt(text + n, EXIT_MAX - n, "}\n");
 }

@@ -10,7 +10,7 @@ import posix
 import select
 import time
 
-from corral.engine import files
+from corral.engine import files, ledger
 from corral.engine.signals import open_init, signal_name
 from corral.errors import CorralError
 from corral.linux.procfs import read_boot_id, read_capabilities, read_stat_or_none
@@ -174,7 +174,8 @@ def read_zombie_or_none(places: Places, container_id: str) -> dict[str, Any] | N
         return None
     if not read_capabilities().effective >> _CAP_SYS_PTRACE & 1:
         return None
-    return {"pid": stat.pid, "status": stat.exit_code, "source": "recovered", "finished_ns": time.time_ns()}
+    found = {"pid": stat.pid, "status": stat.exit_code, "source": "recovered"}
+    return {**found, "finished_ns": time.time_ns(), "boot_ns": ledger.boot_ns()}
 
 
 def watch_monitor(

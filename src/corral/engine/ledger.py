@@ -4,7 +4,8 @@ Members, all but ``schema`` absent until needed::
 
     schema      1
     runs        how often it was started; the number of the current run
-    run         {"number", "phase": intended|created|started|over, "begun_ns", "boot", "started_ns", "pid"}
+    run         {"number", "phase": intended|created|started|over, "begun_ns", "boot", "started_ns", "started_boot_ns",
+                "lasted_ns", "pid"}
     exit        the last run's end, judged (engine/settle.py)
     stop        {"by": "user", "run", "at_ns"}: someone asked for its end, so no policy starts it again; "is_given_up":
                 in vain so far; "removes": {"volumes"}: and then for its removal

@@ -7,7 +7,7 @@
     networks    [{"name", "interface", "addresses", "gateways", "mac", "aliases"}], as inspect shows them
     bridges     network -> its bridge, which goes with the last container
     ports       published ones, with the numbers that were chosen
-    helper      {"program", "pid", "start"}: pasta or slirp4netns
+    helper      {"program", "pid", "start", "boot"}: pasta or slirp4netns
 
 DEL is done with the configuration that ADD was done with, whatever has become of the network since.
 """

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["after_exit", "wants_start_at_boot"]
+__all__ = ["after_exit", "due_at", "wants_start_at_boot"]
 
 FIRST_MS = 100
 LAST_MS = 60_000
@@ -37,7 +37,7 @@ def after_exit(definition: dict[str, Any], state: dict[str, Any], end: dict[str,
     if policy == "on-failure" and end.get("code") == 0:
         return None
     before: dict[str, Any] = state.get("restart", {})
-    is_steady = _lasted_ns(state, end) >= STEADY_NS
+    is_steady = state.get("run", {}).get("lasted_ns", 0) >= STEADY_NS
     count = before.get("count", 0)
     bound = definition.get("restart", {}).get("max_retries", 0)
     if policy == "on-failure" and bound and (0 if is_steady else before.get("row", 0)) >= bound:
@@ -47,10 +47,13 @@ def after_exit(definition: dict[str, Any], state: dict[str, Any], end: dict[str,
     return {"count": count + 1, "row": row + 1, "delay_ms": delay}
 
 
-def _lasted_ns(state: dict[str, Any], end: dict[str, Any]) -> int:
-    started = state.get("run", {}).get("started_ns", 0)
-    finished: int = end.get("finished_ns", 0)
-    return finished - started if started and finished else 0
+def due_at(again: dict[str, Any], now_ns: int) -> int:
+    """When the restart in ``state["restart"]`` is due by the clock since boot that reads ``now_ns``; 0: none is.
+
+    A moment further away than its pause was put down before the host's restart, and is now.
+    """
+    moment: int = again.get("due_ns", 0)
+    return now_ns if moment - again.get("delay_ms", 0) * 1_000_000 > now_ns else moment
 
 
 def wants_start_at_boot(definition: dict[str, Any], state: dict[str, Any]) -> bool:

@@ -10,7 +10,7 @@ import time
 
 from corral.engine import exits, journal, leases, ledger, restart, status
 from corral.engine.failpoints import failpoint
-from corral.engine.teardown import tear_down
+from corral.engine.teardown import LAST_TRY_S, tear_down
 from corral.errors import CorralError, NotFound, Timeout
 from corral.linux import paths
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from corral.engine.places import Places
     from corral.engine.status import Facts
 
-__all__ = ["settle", "tell_again", "tell_due"]
+__all__ = ["settle", "tell_again", "tell_due", "was_sampled"]
 
 LEASE_S = 120.0
 OVERDUE_MS = 1000
@@ -115,9 +115,17 @@ def _judge(facts: Facts) -> dict[str, Any]:
     with ledger.Update(facts.places, facts.container_id) as state:
         if state.get("runs") == facts.run:
             state["exit"] = end
-            state.setdefault("run", {})["phase"] = "over"
+            run = state.setdefault("run", {})
+            run["phase"] = "over"
+            run["lasted_ns"] = _lasted_ns(run, record)
             state.pop("health", None)
     return end
+
+
+def _lasted_ns(run: dict[str, Any], record: dict[str, Any] | None) -> int:
+    """How long it ran, by the clock that nobody sets; 0: it did not, or nobody saw its end."""
+    began, ended = run.get("started_boot_ns", 0), (record or {}).get("boot_ns", 0)
+    return max(0, ended - began) if began and ended else 0
 
 
 def _unknown(facts: Facts) -> dict[str, Any]:
@@ -148,11 +156,11 @@ def _judge_oom(facts: Facts, record: dict[str, Any]) -> dict[str, Any]:
         pid=record.get("pid", 0),
         signal=signal,
         kills=kills,
-        is_sampled=_was_sampled(facts, record),
+        is_sampled=was_sampled(facts, record),
     )
 
 
-def _was_sampled(facts: Facts, record: dict[str, Any]) -> bool:
+def was_sampled(facts: Facts, record: dict[str, Any]) -> bool:
     """Whether the last kill was counted well before init's end, and none after."""
     from corral.engine.files import read_bytes_or_none
     from corral.oci.json import loads
@@ -168,8 +176,8 @@ def _was_sampled(facts: Facts, record: dict[str, Any]) -> bool:
     after = record["oom"][0].get("after") or {}
     if not isinstance(counted, dict) or counted.get("oom_kill") != after.get("oom_kill"):
         return False
-    finished: int = record.get("finished_ns", 0)
-    return int(own[-1][0]) < finished - _SAMPLE_SLACK_NS
+    ended: int = record.get("boot_ns", 0)
+    return int(own[-1][0]) < ended - _SAMPLE_SLACK_NS
 
 
 def tell_again(places: Places, container_id: str) -> bool:
@@ -234,12 +242,14 @@ def tell_due(places: Places, container_id: str) -> None:
         state = ledger.read(places, container_id)
     except OSError:
         return
-    moments = [state.get(key, {}).get("due_ns") for key in ("restart", "health")]
-    moments += [row.get("due_ns") for row in state.get("pending", [])]
+    now = ledger.boot_ns()
+    moments = [restart.due_at(state.get("restart", {}), now), state.get("health", {}).get("due_ns")]
+    # No try is planned for later than that; what is, was planned before the host's restart.
+    moments += [min(row.get("due_ns", 0), now + int(LAST_TRY_S * 1e9)) for row in state.get("pending", [])]
     known = [moment for moment in moments if moment]
     if not known:
         return
-    delay_ms = (min(known) - ledger.boot_ns()) // 1_000_000
+    delay_ms = (min(known) - now) // 1_000_000
     if delay_ms <= 0:
         # Overdue: it could not be done just now (it is paused, another is at work on it). Not in a tight loop.
         delay_ms = OVERDUE_MS

@@ -233,6 +233,7 @@ def _let_go(facts: Facts, lease: Lease, before_release: BeforeRelease | None) ->
         failpoint("start.made")
         with ledger.Update(places, container_id) as state:
             state["run"]["started_ns"] = time.time_ns()
+            state["run"]["started_boot_ns"] = ledger.boot_ns()
             state["run"]["phase"] = "started"
         failpoint("start.releasing")
         release(places.container_run(container_id), before_release)

@@ -15,9 +15,9 @@ The files say what was intended; init's pidfd, start time and boot id, its lock 
 
 from __future__ import annotations
 
-from corral.engine import exits, leases, ledger
+from corral.engine import exits, leases, ledger, restart
 from corral.linux.procfs import read_boot_id
-from corral.runtime.record import CREATED, PAUSED
+from corral.runtime.record import CREATED, CREATING, PAUSED, STALE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,9 +101,10 @@ class Facts:
         for key in ("error", "health", "pending"):
             if self.state.get(key):
                 shown[key] = self.state[key]
-        due = self.state.get("restart", {}).get("due_ns")
+        now = ledger.boot_ns()
+        due = restart.due_at(self.state.get("restart", {}), now)
         if due:
-            shown["restart_in_s"] = max(0.0, (due - ledger.boot_ns()) / 1e9)
+            shown["restart_in_s"] = max(0.0, (due - now) / 1e9)
         return shown
 
 
@@ -127,7 +128,8 @@ def _status(facts: Facts) -> str:
     if record is not None and record.pid:
         if record.status == PAUSED:
             return PAUSED_
-        if record.status == CREATED:
+        # Not complete yet, or never: what lives has not begun its work in either case.
+        if record.status in (CREATED, CREATING, STALE):
             return MADE
         if _is_stopping(state, facts.run):
             return STOPPING

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from corral.engine.places import Places
     from corral.engine.status import Facts
 
-__all__ = ["delete_record", "note_pending", "tear_down"]
+__all__ = ["LAST_TRY_S", "delete_record", "note_pending", "tear_down"]
 
 DELETE_S = 60.0
 _FIRST_TRY_S = 1.0
-_LAST_TRY_S = 60.0
+LAST_TRY_S = 60.0
 
 
 def tear_down(facts: Facts) -> list[dict[str, str]]:
@@ -84,7 +84,7 @@ def note_pending(places: Places, container_id: str, stays: list[dict[str, str]],
         for item in stays:
             old = before.get(item["what"], {})
             tries = old.get("tries", 0) + 1
-            pause = min(_LAST_TRY_S, _FIRST_TRY_S * 2 ** min(tries - 1, 10))
+            pause = min(LAST_TRY_S, _FIRST_TRY_S * 2 ** min(tries - 1, 10))
             rows.append(
                 {
                     **item,

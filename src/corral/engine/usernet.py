@@ -24,7 +24,7 @@ from corral.engine.hostfiles import hosts_text, resolv_text, write_in_place
 from corral.engine.parents import LEAF, default_parent
 from corral.engine.places import is_rootless
 from corral.errors import CorralError, InvalidArgument, NotFound, Timeout, Unavailable, Unsupported
-from corral.linux.procfs import is_same_process, read_stat
+from corral.linux.procfs import is_same_process, read_boot_id, read_stat
 from corral.oci.json import dumps, loads
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _start_pasta(
         raise _refusal("pasta", said[-1] if said else f"it ended with code {done.returncode}")
     with open(pid_file) as file:
         helper_pid = int(file.read())
-    helper = {"program": "pasta", "pid": helper_pid, "start": read_stat(helper_pid).start_time_ticks}
+    helper = _identify("pasta", helper_pid)
     return helper, {"name": "pasta", "interface": "", "addresses": [], "gateways": [], "dns": [_PASTA_DNS]}
 
 
@@ -142,7 +142,7 @@ def _start_slirp(
         )
         os.close(theirs)
         theirs = -1
-        helper = {"program": "slirp4netns", "pid": process.pid, "start": read_stat(process.pid).start_time_ticks}
+        helper = _identify("slirp4netns", process.pid)
         _wait_ready(ready, process, log)
     finally:
         os.close(log)
@@ -297,15 +297,22 @@ def find_stray(places: Places, container_id: str) -> dict[str, Any] | None:
             if os.path.basename(words[0]).decode() not in _PACKAGES:
                 continue
             if any(word.startswith(mark) for word in words) or os.readlink(f"/proc/{name}/cwd") == folder:
-                return {"program": "stray", "pid": int(name), "start": read_stat(name).start_time_ticks}
+                return _identify("stray", int(name))
         except (OSError, ValueError):
             continue
     return None
 
 
+def _identify(program: str, pid: int) -> dict[str, Any]:
+    """What tells the helper from whoever has its pid later, also after the host's restart."""
+    return {"program": program, "pid": pid, "start": read_stat(pid).start_time_ticks, "boot": read_boot_id()}
+
+
 def end_helper(helper: dict[str, Any]) -> None:
     """End the helper if it still lives and is the one that was started. Raises: Timeout. Idempotent."""
     pid, start = helper["pid"], helper["start"]
+    if helper.get("boot") != read_boot_id():
+        return
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -78,9 +78,10 @@ class Engine:
         for container_id in names.list_ids(self.places):
             with contextlib.suppress(CorralError):
                 self.call("rm", container_id, force=True)
-        eventually(self._is_quiet)
+        eventually(self.is_quiet)
 
-    def _is_quiet(self) -> bool:
+    def is_quiet(self) -> bool:
+        """Have the keeper end, which it does when nothing runs; whether it has."""
         if not has_keeper(self.places):
             return True
         try:

@@ -50,6 +50,19 @@ def test_s4_1_exited_is_reported_when_no_event_was_written(engine: Engine) -> No
     assert engine.wait(container)["code"] == 6
 
 
+def test_s4_1_running_is_reported_when_it_was_let_go_and_not_before(engine: Engine) -> None:
+    """While it is being made it is created at most: who sees it run can use it."""
+    seen: list[str] = []
+    container = engine.create("sleep", "1000")
+    starting = threading.Thread(target=engine.call, args=("start", container))
+    starting.start()
+    while starting.is_alive():
+        seen.append(engine.look(container).status)
+    starting.join()
+    begun = seen.index("running") if "running" in seen else len(seen)
+    assert set(seen[begun:]) <= {"running"}
+
+
 def test_s4_2_one_exit_event_when_init_dies_under_execs(engine: Engine) -> None:
     """Init killed under running execs: one died event, last of all, and nothing left in the cgroup."""
     container = engine.run("sleep", "1000")

@@ -15,8 +15,9 @@ MS = 1_000_000
 
 def decide(policy: str, code: int | None, *, row: int = 0, lasted_s: float = 1, **state: Any) -> Any:
     definition = {"restart": {"policy": policy, "max_retries": state.pop("bound", 0)}}
-    known = {"runs": 1, "run": {"started_ns": 1}, "restart": {"count": row, "row": row}, **state}
-    return restart.after_exit(definition, known, {"code": code, "finished_ns": 1 + int(lasted_s * 1e9)})
+    run = {"started_ns": 1, "lasted_ns": int(lasted_s * 1e9)}
+    known = {"runs": 1, "run": run, "restart": {"count": row, "row": row}, **state}
+    return restart.after_exit(definition, known, {"code": code})
 
 
 @pytest.mark.parametrize(

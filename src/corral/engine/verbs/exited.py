@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corral.engine import ledger, status
+from corral.engine import ledger, restart, status
 from corral.engine.removal import remove_container
 from corral.engine.settle import settle, tell_due
 from corral.engine.starting import start_container
@@ -72,8 +72,9 @@ def due(places: Places, container_id: str) -> dict[str, Any]:
 
 def is_restart_due(facts: Facts) -> bool:
     """Whether the policy wants it started by now."""
-    moment = facts.state.get("restart", {}).get("due_ns", 0)
-    return bool(moment) and not facts.is_live and moment <= ledger.boot_ns()
+    now = ledger.boot_ns()
+    moment = restart.due_at(facts.state.get("restart", {}), now)
+    return bool(moment) and not facts.is_live and moment <= now
 
 
 def _is_health_due(facts: Facts) -> bool:
