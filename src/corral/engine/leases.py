@@ -88,6 +88,13 @@ class Lease(Closing):
                 hint="this one had overrun its deadline; look at the container's state",
             )
 
+    def note(self, arguments: dict[str, Any]) -> None:
+        """Put down what somebody else has to know to finish it. Raises: NotFound, ResourceExhausted."""
+        with Update(self._places, self._id) as state:
+            entry = state.get("leases", {}).get(self.operation, {})
+            if entry.get("token") == self._token:
+                entry["arguments"] = arguments
+
     def close(self) -> None:
         """Give it back. The container may be gone."""
         token, self._token = self._token, ""

@@ -19,6 +19,7 @@ from corral.engine.starting import start_container, undo_start
 from corral.engine.stopping import finish_stop
 from corral.engine.teardown import delete_record, tear_down
 from corral.engine.verbs.exited import due, is_restart_due
+from corral.engine.verbs.pause import unpause
 from corral.engine.verbs.restart import finish_restart
 from corral.errors import AlreadyExists, CorralError, NotFound
 from corral.runtime.record import is_locked
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     Report = list[dict[str, str]]
 
 __all__ = ["reconcile"]
+
+THAW_S = 60.0
 
 
 def reconcile(places: Places, *, starts: bool = False) -> Report:
@@ -101,17 +104,52 @@ def _container(places: Places, container_id: str, report: Report, *, held: list[
         _do(report, "finish removing", container_id, lambda: remove_container(places, container_id))
         return
     was_rebooted = status.is_before_boot(facts.state)
-    if "start" in taken and not facts.state.get("run", {}).get("started_ns"):
-        _do(report, "undo an interrupted start", container_id, lambda: undo_start(places, container_id))
-    elif "start" in taken and facts.status == status.MADE:
-        # It may have been let go already, which its monitor is about to do: to let it go is right in either case.
-        _do(report, "finish an interrupted start", container_id, lambda: start_container(places, container_id))
+    if "start" in taken:
+        _finish_start(facts, report)
+    if "commit" in taken:
+        _do(report, "let go on after a commit", container_id, lambda: _thaw(facts))
     _do(report, "finish a stop", container_id, lambda: finish_stop(places, container_id))
     _do(report, "finish a restart", container_id, lambda: finish_restart(places, container_id))
     _settle(places, container_id, report)
     if starts and was_rebooted:
         _do(report, "start after the host's restart", container_id, lambda: _start_at_boot(places, container_id))
     _follow_up(places, container_id, report)
+    if taken:
+        _forget_finished(places, container_id)
+
+
+def _finish_start(facts: Facts, report: Report) -> None:
+    """Let go what was about to be; without a monitor nobody would hear of it, and its output is lost: undo that."""
+    places, container_id = facts.places, facts.container_id
+    if facts.status == status.MADE and facts.state.get("run", {}).get("started_ns"):
+        from corral.engine.keeper import has_monitor
+
+        if has_monitor(places.container_run(container_id)):
+            # Its monitor may be about to do it already: to let it go is right in either case.
+            _do(report, "finish an interrupted start", container_id, lambda: start_container(places, container_id))
+            return
+    _do(report, "undo an interrupted start", container_id, lambda: undo_start(places, container_id))
+
+
+def _thaw(facts: Facts) -> bool:
+    """A container that was frozen to be committed, by who died at it."""
+    arguments = facts.state["leases"]["commit"].get("arguments", {})
+    if arguments.get("thaws") != facts.run or facts.status != status.PAUSED_:
+        return False
+    with leases.acquire(facts.places, facts.container_id, "commit", deadline_s=THAW_S):
+        unpause(facts.places, facts.container_id)
+    return True
+
+
+def _forget_finished(places: Places, container_id: str) -> None:
+    """Entries of who died at what is done by now, or had nothing to be finished."""
+    try:
+        facts = status.look(places, container_id)
+        with ledger.Update(places, container_id) as state:
+            for name in ("settle", "remove", "commit") + (("start",) if facts.status != status.MADE else ()):
+                leases.forget_dead(state, name)
+    except CorralError:
+        return  # gone, or no room: they exclude nobody
 
 
 def _is_quiet(facts: Facts, *, starts: bool) -> bool:

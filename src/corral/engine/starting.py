@@ -203,14 +203,15 @@ def _undo(facts: Facts, exc: BaseException) -> None:
 
 
 def undo_start(places: Places, container_id: str) -> bool:
-    """Take apart a start whose owner died before it let init go; whether there was one.
+    """Take apart a start whose owner died before init was let go; whether there was one.
 
     A container that was to be removed after its run is removed.
     """
     with leases.acquire(places, container_id, "start", deadline_s=LEASE_S):
         facts = status.look(places, container_id)
         run = facts.state.get("run", {})
-        if run.get("started_ns") or run.get("phase") not in ("intended", "created"):
+        is_begun = run.get("phase") in ("intended", "created") and not run.get("started_ns")
+        if not is_begun and facts.status != status.MADE:
             return False
         _undo(facts, FailedPrecondition("its start was interrupted"))
     if facts.definition.get("auto_remove"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any
 import pytest
 
 from corral.engine import names
+from corral.engine.keeper import has_monitor
 from corral.engine.reconcile import reconcile
 from corral.errors import AlreadyExists
 from root.engine.conftest import Engine, eventually
+from root.engine.test_s4_truth import keeper_pid, monitor_of
 
 pytestmark = pytest.mark.requires("root")
 
@@ -74,6 +77,34 @@ def test_s4_4_a_start_that_was_about_to_let_init_go_is_finished(engine: Engine) 
     reconcile(engine.places)
     eventually(lambda: engine.output(container) == [b"ready"])
     assert (engine.look(container).status, engine.events(container).count("start")) == ("running", 1)
+
+
+def test_s4_4_a_start_is_undone_when_all_who_could_finish_it_were_killed(engine: Engine) -> None:
+    """Keeper and monitor die as well, so its output is lost: it is not let go, and it can be started."""
+    container = engine.create("sh", "-c", "echo ready; exec sleep 1000")
+    assert die_at(engine, "start.releasing", "start", container) == -9
+    pids = [keeper_pid(engine), monitor_of(engine, container)]
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in pids:
+            os.kill(pid, number)
+    eventually(lambda: not has_monitor(engine.places.container_run(container)))
+    assert reconcile(engine.places) == [{"what": "undo an interrupted start", "id": container}]
+    assert engine.look(container).status == "exited"
+    engine.call("start", container)
+    eventually(lambda: engine.output(container) == [b"ready"])
+
+
+def test_a_container_goes_on_when_its_commit_was_interrupted(engine: Engine) -> None:
+    """It was frozen for the image; one that its user froze stays so."""
+    container = engine.run("sleep", "1000")
+    assert die_at(engine, "commit.begin", "commit", container, {}) == -9
+    assert engine.look(container).status == "paused"
+    reconcile(engine.places)
+    assert engine.look(container).status == "running"
+    engine.call("pause", container)
+    assert die_at(engine, "commit.begin", "commit", container, {}) == -9
+    reconcile(engine.places)
+    assert (engine.look(container).status, "leases" in engine.look(container).state) == ("paused", False)
 
 
 @pytest.mark.parametrize("point", failpoints("stop."))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from corral.engine import journal, leases, names, status
+from corral.engine.failpoints import failpoint
 from corral.errors import FailedPrecondition
 
 TYPE_CHECKING = False
@@ -25,15 +26,20 @@ def commit(places: Places, reference: str, request: dict[str, Any]) -> dict[str,
     Raises: NotFound, FailedPrecondition, InvalidArgument.
     """
     container_id = names.find_id(places, reference)
-    with leases.acquire(places, container_id, "commit", deadline_s=LEASE_S, wait_s=WAIT_S):
+    with leases.acquire(places, container_id, "commit", deadline_s=LEASE_S, wait_s=WAIT_S) as lease:
         facts = status.look(places, container_id)
         must_pause = request.get("pause", True) and facts.status == status.RUNNING
         if must_pause:
             from corral.engine.verbs.pause import pause, unpause
 
-            pause(places, container_id)
+            # On record first: who finds us dead lets it go on.
+            lease.note({"thaws": facts.run})
         try:
+            if must_pause:
+                pause(places, container_id)
+            failpoint("commit.begin")
             made = _commit(places, facts, request)
+            failpoint("commit.made")
         finally:
             if must_pause:
                 unpause(places, container_id)
