@@ -53,6 +53,7 @@ _FILES = (
     switch("read-only", "mount the root filesystem read-only"),
     switch("read-only-tmpfs", "with --read-only, mount writable /run, /tmp and /var/tmp (default true)"),
     value("shm-size", "SIZE", "the size of /dev/shm (default 64m)"),
+    many("storage-opt", "size=SIZE", "the most that it may write to its root; needs project quotas (ext4, xfs)"),
     switch("rootfs", "IMAGE is a directory: the root filesystem itself, or with :O the base of an overlay"),
 )
 _NETWORK = (

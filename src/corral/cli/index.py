@@ -31,6 +31,7 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
             ("stats", "stats", "show what containers use"),
             ("cp", "cp", "copy files between a container and this host"),
             ("diff", "diff", "show what a container changed in its filesystem"),
+            ("export", "export", "write a container's root filesystem to an archive"),
             ("commit", "commit", "make an image of a container"),
             ("port", "port", "show the published ports of a container"),
             ("events", "events", "show what happened, and what happens"),

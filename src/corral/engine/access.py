@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from corral.engine import leases, status
 from corral.engine.copytree import look, open_root, put, take
+from corral.engine.hostroot import host_parts
 from corral.engine.idmaps import own_maps
 from corral.engine.places import is_rootless
 from corral.engine.rootfs import describe, id_maps, reach_layers
@@ -22,13 +23,14 @@ from corral.image.ingest import FdReader
 from corral.image.tarwrite import Ids
 from corral.linux.closing import Closing
 from corral.linux.idmap import is_initial_map, read_map
+from corral.linux.mountinfo import parse_mountinfo
 from corral.linux.procfs import is_same_process, read_stat
 from corral.runtime.within import Within
 
 if TYPE_CHECKING:
     from corral.engine.places import Places
 
-__all__ = ["Tree", "open_container", "open_directory", "open_host", "open_mounted", "targets_of"]
+__all__ = ["Tree", "mounted_inside", "open_container", "open_directory", "open_host", "open_mounted", "targets_of"]
 
 _OWN_TARGETS = ("/dev", "/proc", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/run/corral-init")
 
@@ -122,6 +124,22 @@ def _open_live(facts: status.Facts) -> Tree:
         os.close(root)
         raise FailedPrecondition(f"reach the files of container {facts.container_id[:12]}: it just ended")
     return Tree(root, ids)
+
+
+def mounted_inside(places: Places, container_id: str) -> list[str]:
+    """Where something is mounted in a live container's root that is not the root itself; relative paths."""
+    facts = status.look(places, container_id)
+    if not facts.is_live:
+        return []
+    own = {"/"}
+    if facts.definition["root"]["kind"] == "host" and is_rootless():
+        own.update(part.target for part in host_parts(places.container(container_id))[1])
+    try:
+        with open(f"/proc/{facts.pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            found = {mount.mount_point for mount in parse_mountinfo(file.read())}
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return sorted(path.lstrip("/") for path in found - own)
 
 
 def _ids_of(pid: int) -> Ids | None:

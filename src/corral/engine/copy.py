@@ -11,7 +11,7 @@ import posixpath
 import threading
 from typing import TYPE_CHECKING, Any
 
-from corral.engine.access import open_container, open_host
+from corral.engine.access import mounted_inside, open_container, open_host
 from corral.engine.places import is_rootless
 from corral.errors import CorralError, FailedPrecondition, InvalidArgument, NotFound
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from corral.engine.access import Tree
     from corral.engine.places import Places
 
-__all__ = ["copy_between", "copy_from_tar", "copy_to_tar", "describe_path"]
+__all__ = ["copy_between", "copy_from_tar", "copy_to_tar", "describe_path", "export_root"]
 
 
 class _End:
@@ -161,6 +161,18 @@ def copy_to_tar(places: Places, container_id: str, path: str, target_fd: int, *,
         name = posixpath.basename(posixpath.normpath(begin.path)) or "root"
         is_content = what["kind"] == "directory" and begin.is_content
         tree.take({"path": what["path"], "name": "" if is_content else name}, target_fd)
+
+
+def export_root(places: Places, container_id: str, target_fd: int) -> None:
+    """Write the container's root as a tar stream to ``target_fd`` (borrowed), without what is mounted in it.
+
+    Raises: NotFound, FailedPrecondition.
+    """
+    tree, inner = open_container(places, container_id, "/")
+    with tree:
+        # After the tree is held: it is the root of the process that has these mounts.
+        bare = mounted_inside(places, container_id)
+        tree.take({"path": inner, "name": "", "bare": bare}, target_fd)
 
 
 def describe_path(places: Places, container_id: str, path: str) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 A *request* is plain data, as it may be carried out in another process (``engine.inside``):
 ``at`` the directory to unpack into, ``owner`` [uid, gid] for all that is new or None for the archive's, ``is_host``
 whether it is a directory of this host, where links lead nowhere, ``path`` what to pack, ``name`` what it is called in
-the archive ("" = only a directory's content, without its own entry).
+the archive ("" = only a directory's content, without its own entry), ``bare`` paths of the archive whose content is
+left out, since something is mounted there.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ def take(root_fd: int, request: dict[str, Any], ids: Ids | None = None) -> Itera
         else:
             fd = os.open(name or ".", _DIR_FLAGS, dir_fd=parent)
             try:
-                yield from writer.tree(fd, shown, with_top=bool(shown))
+                bare = frozenset(map(os.fsencode, request.get("bare", ())))
+                yield from writer.tree(fd, shown, bare=bare, with_top=bool(shown))
             finally:
                 os.close(fd)
     except FileNotFoundError as exc:

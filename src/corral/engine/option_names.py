@@ -28,7 +28,8 @@ VALUES = frozenset(
 MANY = frozenset(
     "add-host annotation cap-add cap-drop cgroup-conf device device-cgroup-rule device-read-bps device-read-iops "
     "device-write-bps device-write-iops dns dns-option dns-search env env-file gidmap group-add label label-file "
-    "log-opt mount network network-alias publish security-opt sysctl tmpfs uidmap ulimit unsetenv volume".split()
+    "log-opt mount network network-alias publish security-opt storage-opt sysctl tmpfs uidmap ulimit unsetenv "
+    "volume".split()
 )
 
 

@@ -142,6 +142,10 @@ def _rest(options: Mapping[str, object], cwd: str) -> dict[str, object]:
         found["cgroup_manager"] = parse_choice("cgroup-manager", text(options, "cgroup-manager"), managers)
     if text(options, "pid-file"):
         found["pid_file"] = paths.normpath(paths.join(cwd, text(options, "pid-file")))
+    for name, value in parse_pairs("storage-opt", texts(options, "storage-opt")).items():
+        if name != "size":
+            raise refuse("storage-opt", f"{name}={value}", f"unknown option {name!r}", "as in --storage-opt size=10g")
+        found["storage_bytes"] = parse_size("storage-opt", value)
     if text(options, "shm-size"):
         found["shm_bytes"] = parse_size("shm-size", text(options, "shm-size"))
     return found

@@ -13,6 +13,7 @@ from corral.linux import paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 _ENOSPC, _EDQUOT, _EMFILE, _ENFILE, _EACCES, _EPERM, _EROFS = 28, 122, 24, 23, 13, 1, 30
@@ -88,6 +89,37 @@ def write_atomically(path: str, data: bytes, *, mode: int, temporary: str = "", 
         except OSError:
             pass  # it was renamed, or never made
         raise storage_error("write", path, exc) from exc
+
+
+def write_complete(path: str, write: Callable[[int], None]) -> None:
+    """Have ``write`` fill a file of a person's, which appears when it is complete, in place of one that was there.
+
+    What is no plain file (a pipe, /dev/stdout) is written to as it is. Raises: what ``write`` raises; CorralError.
+    """
+    if paths.exists(path) and not paths.isfile(path):
+        try:
+            fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC)
+        except OSError as exc:
+            raise storage_error("open", path, exc) from exc
+        try:
+            write(fd)
+        finally:
+            posix.close(fd)
+        return
+    growing = f"{path}.part-{posix.getpid()}"
+    try:
+        fd = posix.open(growing, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC, 0o644)
+    except OSError as exc:
+        raise storage_error("make", growing, exc) from exc
+    try:
+        write(fd)
+        posix.fsync(fd)
+        posix.rename(growing, path)
+    except BaseException:
+        posix.unlink(growing)
+        raise
+    finally:
+        posix.close(fd)
 
 
 def sync_directory(path: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from corral.errors import AlreadyExists, InvalidArgument
 from corral.image.digests import split
-from corral.image.disk import storage_error
+from corral.image.disk import storage_error, write_complete
 from corral.image.ingest import CHUNK, Readable
 from corral.image.layer_stream import LayerStream
 from corral.image.load import CONTAINERD_NAME, REF_NAME
@@ -63,35 +63,7 @@ def save(
     if archive == "oci-dir":
         _write(store, chosen, _FolderSink(target, cancel), archive)
     else:
-        _save_file(store, chosen, target, archive, cancel)
-
-
-def _save_file(store: ImageStore, chosen: list[_Chosen], target: str, archive: Format, cancel: Cancel | None) -> None:
-    if os.path.exists(target) and not os.path.isfile(target):
-        # /dev/stdout, a named pipe: nothing to be renamed.
-        try:
-            fd = os.open(target, os.O_WRONLY | os.O_CLOEXEC)
-        except OSError as exc:
-            raise storage_error("open", target, exc) from exc
-        try:
-            _write(store, chosen, _TarSink(fd, cancel), archive)
-        finally:
-            os.close(fd)
-        return
-    growing = f"{target}.part-{os.getpid()}"
-    try:
-        fd = os.open(growing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    except OSError as exc:
-        raise storage_error("make", growing, exc) from exc
-    try:
-        _write(store, chosen, _TarSink(fd, cancel), archive)
-        os.fsync(fd)
-        os.rename(growing, target)
-    except BaseException:
-        os.unlink(growing)
-        raise
-    finally:
-        os.close(fd)
+        write_complete(target, lambda fd: _write(store, chosen, _TarSink(fd, cancel), archive))
 
 
 class _Chosen:

@@ -18,7 +18,7 @@ from corral.image.layers import is_allowed_xattr
 from corral.image.tarstream import BLOCK, CHAR, DIRECTORY, FIFO, FILE, LINK, RECORD, SYMLINK, Member
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterator, Sequence
 
     Extent = tuple[int, int, int]
 
@@ -205,14 +205,26 @@ class TreeWriter:
         yield header(member, is_precise=self._is_precise)
 
     def tree(
-        self, fd: int, shown: bytes, *, leave_out: Callable[[bytes], bool] | None = None, with_top: bool = True
+        self,
+        fd: int,
+        shown: bytes,
+        *,
+        leave_out: Callable[[bytes], bool] | None = None,
+        bare: Container[bytes] = (),
+        with_top: bool = True,
     ) -> Iterator[bytes]:
-        """A directory and everything below it. ``leave_out`` is asked about each path as it would be shown."""
+        """A directory and everything below it. ``leave_out`` is asked about each path as it would be shown.
+
+        ``bare``: paths where something is mounted: they are shown without what is in them.
+        """
         if with_top:
             yield from self.directory(fd, shown)
         for name in sorted(os.fsencode(item) for item in os.listdir(fd)):
             path = shown + b"/" + name if shown else name
             if leave_out is not None and leave_out(path):
+                continue
+            if path in bare:
+                yield from self._bare(fd, name, path)
                 continue
             try:
                 inner = os.open(name, _DIR_FLAGS, dir_fd=fd)
@@ -223,7 +235,7 @@ class TreeWriter:
                     pass  # removed meanwhile, as in a live tree may happen
                 continue
             try:
-                yield from self.tree(inner, path, leave_out=leave_out)
+                yield from self.tree(inner, path, leave_out=leave_out, bare=bare)
             finally:
                 os.close(inner)
 
@@ -231,6 +243,12 @@ class TreeWriter:
         """An empty file that means something by its name."""
         member = Member(shown, FILE, 0)
         yield header(member)
+
+    def _bare(self, folder_fd: int, name: bytes, shown: bytes) -> Iterator[bytes]:
+        status = os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+        is_folder = stat.S_ISDIR(status.st_mode)
+        member = self._member(status, DIRECTORY if is_folder else FILE, shown + b"/" if is_folder else shown)
+        yield header(member, is_precise=self._is_precise)
 
     def _member(self, status: os.stat_result, kind: int, shown: bytes) -> Member:
         member = Member(shown, kind, 0)

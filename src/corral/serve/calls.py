@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Call", "calls", "find_call"]
 
 # Verbs that hand over descriptors or iterate; they have streams, or work on the client's side.
-_LOCAL = frozenset({"cp", "cp_from_tar", "cp_to_tar", "exec", "logs", "due"})
+_LOCAL = frozenset({"cp", "cp_from_tar", "cp_to_tar", "exec", "export", "logs", "due"})
 _CALLABLES = frozenset({"before_release", "attach"})
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),

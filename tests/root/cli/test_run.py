@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -176,6 +179,31 @@ def test_wait_goes_on_when_a_policy_starts_the_container_again(cli: Cli, tmp_pat
     waiting = cli.start("wait", "server")
     cli("stop", "-t", "0", "server")
     assert waiting.communicate(timeout=60)[0] in ("5\n", "137\n")
+
+
+def test_export_writes_an_archive_that_import_takes(cli: Cli, tmp_path: Path) -> None:
+    """To a file and to a pipe; a volume is not in it; one that is not there leaves no file behind."""
+    (tmp_path / "root" / "bin").mkdir(parents=True)
+    (tmp_path / "root" / "data").mkdir()
+    shutil.copy(os.path.realpath("/bin/busybox"), tmp_path / "root" / "bin" / "sh")
+    (tmp_path / "volume").mkdir()
+    (tmp_path / "volume" / "secret").touch()
+    root = ("--rootfs", f"{tmp_path}/root:O")
+    cli("run", "-d", "--name", "c", "--network", "none", "-v", f"{tmp_path}/volume:/data", *root, "sh", "-c",
+        "echo made > /made; exec sh -c 'while :; do read x < /dev/null; done'")  # fmt: skip
+    eventually(lambda: "A /made" in cli("diff", "c").stdout)
+    cli("export", "-o", f"{tmp_path}/out.tar", "c")
+    with tarfile.open(tmp_path / "out.tar") as made:
+        names = set(made.getnames())
+    assert {"made", "data", "bin/sh"} <= names
+    assert "data/secret" not in names
+    cli("stop", "-t", "0", "c")
+    piped = subprocess.run(cli.words("export", "c"), capture_output=True, check=True, timeout=60)
+    (tmp_path / "piped.tar").write_bytes(piped.stdout)
+    cli("import", f"{tmp_path}/piped.tar", "again")
+    assert cli("run", "--rm", "--network", "none", "again", "sh", "-c", "read x < /made; echo $x").stdout == "made\n"
+    assert cli("export", "-o", f"{tmp_path}/none.tar", "missing", code=1).stderr.startswith("find container 'missing'")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("none")] == []
 
 
 def test_lifecycle_by_the_usual_words(cli: Cli) -> None:

@@ -214,6 +214,25 @@ def test_copy_as_a_tar_stream(engine: Engine, container: str, tmp_path: Path) ->
     assert engine.call("cp_stat", container, "/link")["link"] == "/data"
 
 
+def test_export_is_the_root_without_what_is_mounted_in_it(engine: Engine, container: str, tmp_path: Path) -> None:
+    """What the image and the container have, owned as inside; of mounts the mount points alone; it can be imported."""
+    with (tmp_path / "out.tar").open("wb") as file:
+        engine.call("export", container, file.fileno())
+    with tarfile.open(tmp_path / "out.tar") as made:
+        found = {info.name: info for info in made}
+        changed = made.extractfile("etc/new")
+        assert changed is not None
+        assert changed.read() == b"new\n"
+    assert found["link"].linkname == "/data"
+    assert {"etc/old", "etc/gone"} & set(found) == set()
+    assert {(info.uid, info.gid) for name, info in found.items() if not name.startswith(("dev", "proc", "sys"))} == {
+        (0, 0)
+    }
+    assert [name for name in found if name.startswith(("proc/", "sys/", "dev/"))] == []
+    assert found["etc/hosts"].size == 0
+    assert engine.events(container)[-1] == "export"
+
+
 @pytest.mark.parametrize(
     ("source", "target", "kind"),
     [

@@ -334,6 +334,12 @@ def test_added_host_is_refused_when_it_is_not_one_word(value: str) -> None:
     assert "--add-host" in str(refused(**{"add-host": [value]}))
 
 
+def test_storage_opt_bounds_the_writable_layer() -> None:
+    """`size=` is all that there is, as in Docker and Podman."""
+    assert definition(storage_opt=["size=10m"])["storage_bytes"] == 10 << 20
+    assert str(refused(storage_opt=["inodes=5"])) == "--storage-opt 'inodes=5': unknown option 'inodes'"
+
+
 def test_a_programs_options_are_refused_when_there_is_none_such() -> None:
     """`memmory=` from Python must not mean no limit; the hint has the name that was meant."""
     with pytest.raises(InvalidArgument) as caught:

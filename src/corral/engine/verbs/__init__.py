@@ -43,6 +43,7 @@ _MODULES = {
     "cp_from_tar": "cp",
     "cp_to_tar": "cp",
     "cp_stat": "cp",
+    "export": "cp",
     "exited": "exited",
     "due": "exited",
     "system_info": "system",

@@ -1,8 +1,8 @@
-"""``cp``: files between containers and this host."""
+"""``cp`` and ``export``: files between containers and this host."""
 
 from __future__ import annotations
 
-from corral.engine import names
+from corral.engine import journal, ledger, names
 from corral.errors import InvalidArgument
 
 TYPE_CHECKING = False
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from corral.engine.places import Places
 
-__all__ = ["cp", "cp_from_tar", "cp_stat", "cp_to_tar"]
+__all__ = ["cp", "cp_from_tar", "cp_stat", "cp_to_tar", "export"]
 
 
 def cp(
@@ -50,6 +50,19 @@ def cp_to_tar(places: Places, reference: str, path: str, target_fd: int, *, is_f
     from corral.engine.copy import copy_to_tar
 
     copy_to_tar(places, names.find_id(places, reference), path, target_fd, is_followed=is_followed)
+
+
+def export(places: Places, reference: str, target_fd: int) -> None:
+    """Write the root of a container, running or not, as a tar stream to ``target_fd`` (borrowed), without its volumes.
+
+    Raises: NotFound, FailedPrecondition.
+    """
+    from corral.engine.copy import export_root
+
+    container_id = names.find_id(places, reference)
+    export_root(places, container_id, target_fd)
+    name = ledger.read_definition(places, container_id).get("name", "")
+    journal.emit(places, "container", "export", container_id, name=name)
 
 
 def cp_stat(places: Places, reference: str, path: str) -> dict[str, Any]:
