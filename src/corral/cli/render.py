@@ -13,7 +13,8 @@ from corral.oci.json import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
     from corral.cli.flags import Line
 
@@ -26,13 +27,21 @@ _STEPS = ((60.0, "second"), (60.0, "minute"), (24.0, "hour"), (7.0, "day"), (52.
 
 
 def print_list(
-    line: Line, rows: Sequence[tuple[Raw, Shown]], columns: Sequence[Column], *, quiet: str = "ID", always: str = ""
+    line: Line,
+    rows: Sequence[tuple[Raw, Shown]],
+    columns: Sequence[Column],
+    *,
+    quiet: str = "ID",
+    blank: Mapping[str, object] | None = None,
 ) -> None:
     """Print rows as the command line asks: ``--quiet``, ``--format``, or the table of ``columns``.
 
-    ``quiet``: what --quiet prints of each row. ``always``: a line in place of an empty table.
+    ``quiet``: what --quiet prints of each row. ``blank``: a row's face, by which a template is checked where there are
+    no rows: a script must not learn only later that a field is misspelt.
     """
     template = line.text("format")
+    if blank and not rows and template not in ("", "json", "table"):
+        _check_fields(template, blank)
     if line.has("quiet") and not template:
         _write(f"{row[quiet]}\n" for _, row in rows)
     elif template == "json":
@@ -41,11 +50,28 @@ def print_list(
         print_template(template, [{**raw, **row} for raw, row in rows])
     elif template and template != "table":
         _print_template_table(template, rows)
-    elif not rows and always:
-        _write([always, "\n"])
     else:
         heading = () if line.has("noheading") else tuple(head for head, _ in columns)
         print_table(heading, [[_text(row.get(name)) for _, name in columns] for _, row in rows])
+
+
+class Blank(dict[str, "Any"]):
+    """A row of which nothing is known."""
+
+    def __missing__(self, key: str) -> str:
+        return ""
+
+
+def _check_fields(text: str, blank: Mapping[str, object]) -> None:
+    from corral.cli.template import Template, look_up, no_field
+
+    for name in Template(text.removeprefix("table").lstrip()).roots():
+        # The names of the library's rows are written small, and not known here.
+        if name[:1].isupper():
+            try:
+                look_up(blank, name)
+            except KeyError:
+                raise no_field(name, blank) from None
 
 
 def print_template(text: str, values: Iterable[object]) -> None:

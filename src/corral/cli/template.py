@@ -49,6 +49,11 @@ class Template:
                 found.append(names[-1] if names else "")
         return found
 
+    def roots(self) -> list[str]:
+        """The first names of the fields printed at the top: those that each value has to have."""
+        printed = [words for node in self._nodes if node[0] == "print" for words in node[1]]
+        return [word[1][0] for words in printed for word in words if word[0] == "field" and word[1]]
+
 
 def normal(name: str) -> str:
     """A field's name as it is compared: ``CreatedAt``, ``created_at`` and ``createdat`` are one."""
@@ -66,6 +71,12 @@ def look_up(value: object, name: str) -> object:
         if normal(str(key)) == wanted:
             return member
     raise KeyError(name)
+
+
+def no_field(name: str, value: object) -> InvalidArgument:
+    """The error for a field that ``value`` does not have."""
+    known = ", ".join(f".{key}" for key in value) if isinstance(value, dict) else "none"
+    return InvalidArgument(f"--format: there is no field {name!r}", hint=f"fields: {known}")
 
 
 # A piece is (is an action, text).
@@ -370,8 +381,7 @@ class _Renderer:
             try:
                 value = look_up(value, name)
             except KeyError:
-                known = ", ".join(f".{key}" for key in value) if isinstance(value, dict) else "none"
-                raise InvalidArgument(f"--format: there is no field {name!r}", hint=f"fields: {known}") from None
+                raise no_field(name, value) from None
         return value
 
 

@@ -7,18 +7,20 @@ private mount namespace (``corral-within``); a path on one of its volumes is rea
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 from typing import TYPE_CHECKING, Any
 
 from corral.engine import leases, status
 from corral.engine.copytree import look, open_root, put, take
+from corral.engine.files import from_os_error
 from corral.engine.hostroot import host_parts
 from corral.engine.idmaps import own_maps
 from corral.engine.places import is_rootless
 from corral.engine.rootfs import describe, id_maps, reach_layers
 from corral.engine.within import call
-from corral.errors import FailedPrecondition
+from corral.errors import CorralError, FailedPrecondition
 from corral.image.ingest import FdReader
 from corral.image.tarwrite import Ids
 from corral.linux.closing import Closing
@@ -83,14 +85,31 @@ class Tree(Closing):
             call(self._where, "copy_in", {**request, "root": self._root}, fds=[source_fd])
 
     def take(self, request: dict[str, Any], target_fd: int) -> None:
-        """Write the archive to ``target_fd`` (borrowed); see ``copytree.take``."""
+        """Write the archive to ``target_fd`` (borrowed); see ``copytree.take``.
+
+        Raises: BrokenPipeError when nobody reads it, CorralError.
+        """
         if self._where is None:
             for piece in take(self._fd, request, self._ids):
                 rest = piece
                 while rest:
-                    rest = rest[os.write(target_fd, rest) :]
-        else:
+                    rest = rest[_write_some(target_fd, rest) :]
+            return
+        try:
             call(self._where, "copy_out", {**request, "root": self._root}, fds=[target_fd])
+        except CorralError as exc:
+            if exc.errno == errno.EPIPE:
+                raise BrokenPipeError(exc.errno, exc.message) from exc
+            raise
+
+
+def _write_some(fd: int, data: bytes) -> int:
+    try:
+        return os.write(fd, data)
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        raise from_os_error("write", "the archive", exc) from exc
 
 
 def open_host() -> Tree:

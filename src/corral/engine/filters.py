@@ -5,8 +5,8 @@ Source: podman-ps(1) "--filter"; docker ps "--filter".
 
 from __future__ import annotations
 
-from corral.engine import names
-from corral.engine.rowfilters import split_filter
+from corral.engine import names, status
+from corral.engine.rowfilters import check_word, split_filter
 from corral.errors import InvalidArgument, NotFound
 
 TYPE_CHECKING = False
@@ -21,12 +21,19 @@ _KEYS = (
     "ancestor before command exited health id is-task label label! name network pod restart-policy since status until "
     "volume"
 ).split()
-# What others call it -> what it is here.
+# What others call it -> what it is here. ``restarting``: ended, and its policy starts it again.
 _STATUS = {
     "created": ("configured", "created"),
     "initialized": ("created",),
     "stopped": ("exited",),
     "running": ("running", "stopping"),
+    "restarting": (),
+}
+_WORDS = {
+    "status": (*sorted(status.LIVE), status.CONFIGURED, status.EXITED, status.REMOVING, status.DEAD, *_STATUS),
+    "health": ("starting", "healthy", "unhealthy", "none"),
+    "restart-policy": ("no", "always", "on-failure", "unless-stopped"),
+    "is-task": ("true", "false"),
 }
 
 
@@ -39,6 +46,14 @@ class Filter:
         self._wanted: dict[str, list[str]] = {}
         for text in texts:
             key, value = split_filter(text, _KEYS)
+            if key in _WORDS:
+                check_word(text, value, _WORDS[key])
+            elif key == "exited" and not value.isdecimal():
+                raise InvalidArgument(f"read filter {text!r}: {value!r} is no exit code", hint="as in exited=137")
+            elif key == "until":
+                from corral.engine.times import parse_time
+
+                parse_time(value)
             self._wanted.setdefault(key, []).append(value)
 
     def has(self, key: str) -> bool:
@@ -78,6 +93,8 @@ def _matches(facts: Facts, key: str, value: str) -> bool:
     }
     if key in simple:
         return bool(simple[key])
+    if key == "status" and value == "restarting":
+        return facts.status == status.EXITED and bool(facts.state.get("restart", {}).get("due_ns"))
     if key == "status":
         return facts.status in _STATUS.get(value, (value,))
     if key == "exited":

@@ -139,6 +139,20 @@ FUNCTIONS: dict[str, Callable[[Request, list[int]], Any]] = {
 }
 
 
+# What each does, in errors that the kernel gives no better words for.
+_OPERATIONS = {
+    "unpack": "unpack a layer",
+    "remove": "remove files",
+    "chown": "change owners",
+    "own": "change an owner",
+    "list_changes": "compare the layers",
+    "write_changes": "write the changes",
+    "copy_in": "unpack the archive",
+    "copy_out": "write the archive",
+    "look": "look at a path",
+}
+
+
 def _write(fd: int, piece: bytes) -> None:
     while piece:
         piece = piece[os.write(fd, piece) :]
@@ -154,7 +168,7 @@ def main() -> None:
         answer = {"result": FUNCTIONS[asked["function"]](asked["request"], fds)}
     except Exception as exc:
         # The border of this process: whatever it is, the caller gets it in words.
-        error = exc if isinstance(exc, CorralError) else to_corral_error(exc, f"{asked['function']} inside")
+        error = exc if isinstance(exc, CorralError) else to_corral_error(exc, _OPERATIONS[asked["function"]])
         answer = {
             "error": {
                 "kind": error.kind,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from corral.engine.shape import hint_for
 from corral.errors import InvalidArgument
 
 TYPE_CHECKING = False
@@ -9,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-__all__ = ["is_wanted", "split_filter"]
+__all__ = ["check_filters", "check_word", "is_wanted", "split_filter"]
 
 
 def split_filter(text: str, keys: Sequence[str]) -> tuple[str, str]:
@@ -20,6 +21,20 @@ def split_filter(text: str, keys: Sequence[str]) -> tuple[str, str]:
     cause = f"no filter is called {key!r}" if equals else "not of the form KEY=VALUE"
     known = ", ".join(name for name in keys if not name.endswith("!"))
     raise InvalidArgument(f"read filter {text!r}: {cause}", hint=f"keys: {known}")
+
+
+def check_word(text: str, value: str, words: Iterable[str]) -> None:
+    """Whether the value of the filter ``text`` is one that can match. Raises: InvalidArgument."""
+    if value not in words:
+        raise InvalidArgument(
+            f"read filter {text!r}: {value!r} is no {text.partition('=')[0]}", hint=hint_for(value, words)
+        )
+
+
+def check_filters(filters: Iterable[str], keys: Sequence[str]) -> None:
+    """Whether ``is_wanted`` takes these filters, also where there is no row to ask. Raises: InvalidArgument."""
+    for text in filters:
+        split_filter(text, (*keys, "label", "label!"))
 
 
 def is_wanted(row: dict[str, Any], filters: Iterable[str], keys: Sequence[str]) -> bool:

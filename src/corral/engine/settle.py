@@ -11,7 +11,7 @@ import time
 from corral.engine import exits, journal, leases, ledger, restart, status
 from corral.engine.failpoints import failpoint
 from corral.engine.teardown import LAST_TRY_S, tear_down
-from corral.errors import CorralError, NotFound, Timeout
+from corral.errors import CorralError, NotFound, PermissionDenied, ResourceExhausted, Timeout
 from corral.linux import paths
 
 TYPE_CHECKING = False
@@ -270,5 +270,6 @@ def settle_quietly(places: Places, container_id: str) -> None:
         return
     try:
         settle(places, container_id, wait_s=1.0)
-    except (NotFound, Timeout):
+    except (NotFound, Timeout, ResourceExhausted, PermissionDenied):
+        # Looking needs no room in the store, nor a store that can be written to.
         return

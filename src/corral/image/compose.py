@@ -8,15 +8,17 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from corral.errors import NotFound
+from corral.errors import InvalidArgument, NotFound
 from corral.image.compressing import store_layer
 from corral.image.digests import digest_of
 from corral.image.guard import Work
 from corral.image.ingest import FdReader
 from corral.image.instructions import apply_changes
+from corral.image.layer_stream import LayerStream
 from corral.image.lookup import local_name
 from corral.image.manifest import OCI_CONFIG, OCI_MANIFEST, Descriptor, Manifest, as_oci_layer
 from corral.image.platforms import host_platform, parse_platform
+from corral.image.tarstream import TarReader
 from corral.image.tarwrite import tree_stream
 from corral.oci.json import dumps
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
     from corral.image.ingest import Readable
     from corral.image.store import Image, ImageStore
+
+
+_NO_ARCHIVE = "give a tar, compressed or not, or a directory; for an archive of `save`: corral load"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +46,12 @@ class Making:
     """Members of the config's ``config`` that count before ``changes`` and over the base image's."""
 
 
-def add_image(store: ImageStore, layer: Readable | None, making: Making, *, base: Image | None = None) -> Image:
+def add_image(
+    store: ImageStore, layer: Readable | None, making: Making, *, base: Image | None = None, is_checked: bool = False
+) -> Image:
     """Make an image of ``base``'s layers and ``layer``, a tar stream (compressed or not; None: no further layer).
 
+    ``is_checked``: it comes from somebody else, and has to be an archive from its beginning to its end.
     Raises: InvalidArgument, ResourceExhausted.
     """
     name = local_name(making.name) if making.name else ""
@@ -57,6 +65,8 @@ def add_image(store: ImageStore, layer: Readable | None, making: Making, *, base
         work.keep(item.digest for item in layers)
         if layer is not None:
             descriptor, diff_id = store_layer(store.blobs, layer, f"store layer of {name or 'the image'}", work=work)
+            if is_checked:
+                _check_archive(store, descriptor, diff_id)
             layers.append(descriptor)
             diff_ids.append(diff_id)
         document = _document(config, wanted, diff_ids, making, is_empty=layer is None)
@@ -69,16 +79,29 @@ def import_image(store: ImageStore, source: str | int, making: Making) -> Image:
     Raises: NotFound, InvalidArgument.
     """
     if isinstance(source, int):
-        return add_image(store, FdReader(source), making)
+        return add_image(store, FdReader(source), making, is_checked=True)
     try:
         fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as exc:
         raise NotFound(f"import {source}: {str(exc.strerror).lower()}", path=source, errno=exc.errno or 0) from exc
     try:
         is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
-        return add_image(store, tree_stream(fd) if is_directory else FdReader(fd), making)
+        stream = tree_stream(fd) if is_directory else FdReader(fd)
+        return add_image(store, stream, making, is_checked=not is_directory)
     finally:
         os.close(fd)
+
+
+def _check_archive(store: ImageStore, descriptor: Descriptor, diff_id: str) -> None:
+    """Raise InvalidArgument for what no container could be made of."""
+    with LayerStream(store.blobs.open(descriptor.digest), descriptor.digest, diff_id) as stream:
+        try:
+            for _ in TarReader(stream):
+                pass
+        except InvalidArgument as exc:
+            raise InvalidArgument(f"import the root filesystem: {exc.message}", hint=_NO_ARCHIVE) from exc
+        if not stream.tar_bytes:
+            raise InvalidArgument("import the root filesystem: there is nothing to read", hint=_NO_ARCHIVE)
 
 
 def _document(

@@ -127,7 +127,9 @@ def as_error(member: Member, exc: OSError) -> CorralError:
 
 
 def _refuse(name: bytes, why: str) -> InvalidArgument:
-    return InvalidArgument(f"unpack {show(name)}: {why}", hint="the image is damaged or hostile: do not trust it")
+    return InvalidArgument(
+        f"unpack {show(name)}: {why}", hint="what is unpacked is damaged or hostile: do not trust it"
+    )
 
 
 def split_path(name: bytes, whole: bytes) -> list[bytes]:

@@ -204,6 +204,10 @@ def test_export_writes_an_archive_that_import_takes(cli: Cli, tmp_path: Path) ->
     assert cli("run", "--rm", "--network", "none", "again", "sh", "-c", "read x < /made; echo $x").stdout == "made\n"
     assert cli("export", "-o", f"{tmp_path}/none.tar", "missing", code=1).stderr.startswith("find container 'missing'")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("none")] == []
+    for words in (("export", "c"), ("cp", "c:/bin", "-")):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(cli.words(*words), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        assert (done.returncode, done.stderr.splitlines()[0]) == (125, "write the archive: no space left on device")
 
 
 def test_lifecycle_by_the_usual_words(cli: Cli) -> None:

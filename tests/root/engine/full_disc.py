@@ -33,6 +33,24 @@ def end(place: str, verb: str) -> None:
     engine.close()
 
 
+def look(place: str) -> None:
+    """Print what is seen of a container that ended in a full store, and whether its end is followed up afterwards."""
+    engine = Engine(Places(place))
+    engine.places.prepare()
+    container_id = engine.run("sh", "-c", "sleep 1; exit 3", name="ended")
+    fill = Path(place) / "fill"
+    with contextlib.suppress(OSError), fill.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(512))
+    eventually(lambda: not engine.look(container_id).is_live)
+    rows = [[row["name"], row["status"]] for row in engine.call("ps", is_all=True)]
+    inspected = engine.call("inspect", "ended")["state"]["status"]
+    fill.unlink()
+    code = engine.wait("ended")["code"]
+    print(json.dumps({"ps": rows, "inspect": inspected, "code": code}))
+    engine.close()
+
+
 def main(place: str, how: str) -> None:
     """Fill the store at ``place``, remove what fills it, and print what is left of it."""
     engine = Engine(Places(place))
@@ -56,7 +74,9 @@ def main(place: str, how: str) -> None:
     engine.close()
 
 
-if sys.argv[2] in ("stop", "kill"):
+if sys.argv[2] == "look":
+    look(sys.argv[1])
+elif sys.argv[2] in ("stop", "kill"):
     end(*sys.argv[1:])
 else:
     main(*sys.argv[1:])

@@ -29,6 +29,11 @@ def test_container_is_ended_when_the_store_is_full(engine: Engine, tmp_path: Pat
     assert work(tmp_path, verb) == {"code": 137, "runs": 1}
 
 
+def test_looking_needs_no_room(engine: Engine, tmp_path: Path) -> None:
+    """An end that cannot be followed up for want of space is shown all the same, and followed up later."""
+    assert work(tmp_path, "look") == {"ps": [["ended", "exited"]], "inspect": "exited", "code": 3}
+
+
 def work(tmp_path: Path, how: str) -> object:
     """What full_disc.py prints, on a file system of two megabytes that nobody else sees."""
     place = tmp_path / "small"

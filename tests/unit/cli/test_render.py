@@ -11,6 +11,7 @@ from corral.cli import render
 from corral.cli.flags import Line
 from corral.cli.progress import Bars, line_of
 from corral.cli.rows import container, status_text
+from corral.errors import InvalidArgument
 from corral.image.progress import Progress
 
 ROWS = [({"id": "a" * 64, "n": 1}, {"ID": "a" * 12, "Name": "web"}), ({"id": "b" * 64}, {"ID": "b" * 12, "Name": "x"})]
@@ -35,6 +36,16 @@ def test_list_prints_what_format_and_quiet_ask_for(capsys: pytest.CaptureFixture
     assert '"n": 1' in printed(capsys, format="json")
     assert printed(capsys, format="{{.Name}}") == "web\nx\n"
     assert printed(capsys, format="table {{.Name}}\\t{{.ID}}") == f"NAME  ID\nweb   {'a' * 12}\nx     {'b' * 12}\n"
+
+
+def test_template_is_checked_when_there_are_no_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    """A field that is misspelt is an error today, not on the day that there is something to list."""
+    for template in ("{{.Nmae}}", "table {{.Nmae}}\\t{{.ID}}", "{{json .Nmae}}"):
+        with pytest.raises(InvalidArgument, match="there is no field 'Nmae'"):
+            render.print_list(Line("ps", {"format": template}, []), [], COLUMNS, blank=ROWS[0][1])
+    for template in ("{{.Name}}", "{{.created_ns}}", "{{json .}}", "table", "json"):
+        render.print_list(Line("ps", {"format": template, "noheading": True}, []), [], COLUMNS, blank=ROWS[0][1])
+    assert capsys.readouterr().out == "[]\n"
 
 
 def test_names_from_strangers_do_not_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:

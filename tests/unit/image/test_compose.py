@@ -88,6 +88,29 @@ def test_change_without_a_layer_is_an_empty_step(store: ImageStore) -> None:
     assert [entry["empty_layer"] for entry in image.config_file.history()] == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (b"", "there is nothing to read"),
+        (b"hello\n", "read the tar archive: it ends within a header"),
+        (layer_tar({"etc/file": b"x" * 3000})[:2000], "read the tar archive: it ends within a file's content"),
+    ],
+    ids=["empty", "no tar", "cut off"],
+)
+def test_import_of_what_is_no_archive_makes_no_image(
+    store: ImageStore, tmp_path: Path, content: bytes, cause: str
+) -> None:
+    """Said at once, not when a container is started of it; an archive of nothing is one."""
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(InvalidArgument) as caught:
+        store.import_(str(tmp_path / "file"), Making(name="bad"))
+    assert str(caught.value) == f"import the root filesystem: {cause}"
+    assert "corral load" in str(caught.value.hint)
+    assert store.list() == []
+    (tmp_path / "file").write_bytes(bytes(10240))
+    assert store.import_(str(tmp_path / "file"), Making()).size_bytes > 0
+
+
 def test_import_of_nothing_is_not_found(store: ImageStore) -> None:
     """A path that leads nowhere; a name that cannot be one."""
     with pytest.raises(NotFound, match="import /nowhere: no such file"):

@@ -58,6 +58,10 @@ _DIGESTS = (*_COLUMNS[:2], ("DIGEST", "Digest"), *_COLUMNS[2:])
 _HISTORY = (("CREATED", "CreatedSince"), ("CREATED BY", "CreatedBy"), ("COMMENT", "Comment"))
 _CREATED_BY = 60
 
+_BLANK: Shown = dict.fromkeys(
+    ("ID", "Repository", "Tag", "Digest", "Created", "CreatedAt", "CreatedSince", "Size", "Names"), ""
+)
+
 
 def run(line: Line, context: Context) -> int:
     """Work on images."""
@@ -91,7 +95,7 @@ def _list(line: Line, store: ImageStore) -> int:
         rows = list({str(row[1]["ID"]): row for row in rows}.values())
     if line.text("format") == "json":
         rows = list({str(row[0]["id"]): row for row in rows}.values())
-    print_list(line, rows, _DIGESTS if line.has("digests") else _COLUMNS)
+    print_list(line, rows, _DIGESTS if line.has("digests") else _COLUMNS, blank=_BLANK)
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from corral.cli.context import write
 from corral.cli.each import for_each
 from corral.cli.flags import FILTER, FORMAT, NO_HEADING, QUIET, Command, many, switch, value
-from corral.cli.render import print_json, print_list, print_template
+from corral.cli.render import Blank, print_json, print_list, print_template
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def run(line: Line, context: Context) -> int:
         return _create(line, context)
     if word == "ls":
         rows = context.verb("network_ls", filters=line.texts("filter"))
-        print_list(line, [(row, _shown(row)) for row in rows], _COLUMNS, quiet="Name")
+        print_list(line, [(row, _shown(row)) for row in rows], _COLUMNS, quiet="Name", blank=_shown(Blank()))
     elif word == "inspect":
         found = [context.verb("network_inspect", name) for name in line.args]
         if line.text("format") and line.text("format") != "json":

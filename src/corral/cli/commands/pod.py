@@ -5,7 +5,7 @@ from __future__ import annotations
 from corral.cli.context import write
 from corral.cli.each import for_each
 from corral.cli.flags import ALL, FILTER, FORMAT, LONG_FILTER, NO_HEADING, NO_TRUNC, QUIET, Command, many, switch, value
-from corral.cli.render import ago, print_json, print_list, print_template, short_id
+from corral.cli.render import Blank, ago, print_json, print_list, print_template, short_id
 from corral.errors import InvalidArgument
 
 TYPE_CHECKING = False
@@ -47,6 +47,7 @@ COMMANDS = (
     ),
     Command("pod rm", "POD...", (ALL, LONG_FILTER, switch("force", "kill its containers first", "f")), operands="pod"),
 )
+_FILTERS = ("id", "name", "status")
 _COLUMNS = (
     ("POD ID", "ID"),
     ("NAME", "Name"),
@@ -62,10 +63,8 @@ def run(line: Line, context: Context) -> int:
     if word == "create":
         return _create(line, context)
     if word == "ps":
-        rows = context.verb("pod_ps")
-        wanted = [text.partition("=") for text in line.texts("filter")]
-        rows = [row for row in rows if all(str(row.get(key, "")) == value for key, _, value in wanted)]
-        print_list(line, [(row, _shown(row, line)) for row in rows], _COLUMNS)
+        rows = _filtered(line, context)
+        print_list(line, [(row, _shown(row, line)) for row in rows], _COLUMNS, blank=_shown(Blank(), line))
         return 0
     if word == "inspect":
         found = [context.verb("pod_inspect", name) for name in line.args]
@@ -75,8 +74,8 @@ def run(line: Line, context: Context) -> int:
             print_json(found)
         return 0
     names = list(line.args)
-    if line.has("all"):
-        names = [row["id"] for row in context.verb("pod_ps")]
+    if line.has("all") or line.texts("filter"):
+        names += [row["id"] for row in _filtered(line, context)]
     elif not names:
         raise InvalidArgument(f"{line.command}: no pod named", hint="name pods, or give --all")
     options: dict[str, Any] = {}
@@ -85,6 +84,14 @@ def run(line: Line, context: Context) -> int:
     if word == "rm":
         options["force"] = line.has("force")
     return for_each(line, names, lambda name: context.verb(f"pod_{word}", name, **options))
+
+
+def _filtered(line: Line, context: Context) -> list[dict[str, Any]]:
+    from corral.engine.rowfilters import check_filters, is_wanted
+
+    filters = line.texts("filter")
+    check_filters(filters, _FILTERS)
+    return [row for row in context.verb("pod_ps") if is_wanted(row, filters, _FILTERS)]
 
 
 def _create(line: Line, context: Context) -> int:

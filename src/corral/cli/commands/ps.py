@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from corral.cli.flags import ALL, FILTER, FORMAT, NO_HEADING, NO_TRUNC, QUIET, Command, switch, value
-from corral.cli.render import print_list
+from corral.cli.render import Blank, print_list
 from corral.cli.rows import container
 
 TYPE_CHECKING = False
@@ -44,7 +44,14 @@ _COLUMNS = (
     ("PORTS", "Ports"),
     ("NAMES", "Names"),
 )
-_SORTS = {"created": "created_ns", "id": "id", "image": "image", "names": "name", "status": "status"}
+_SORTS = {
+    "created": "created_ns",
+    "id": "id",
+    "image": "image",
+    "names": "name",
+    "status": "status",
+    "command": "command",
+}
 
 
 def run(line: Line, context: Context) -> int:
@@ -56,7 +63,8 @@ def run(line: Line, context: Context) -> int:
         from corral.engine.option_values import parse_choice
 
         key = _SORTS[parse_choice("sort", order, tuple(_SORTS))]
-        rows.sort(key=lambda row: row[key])
+        # One that cannot be read has next to nothing to sort by.
+        rows.sort(key=lambda row: row["created_ns"] if key == "created_ns" else str(row.get(key, "")))
     columns = (*_COLUMNS, ("POD", "Pod")) if line.has("pod") else _COLUMNS
-    print_list(line, [(row, container(row, line)) for row in rows], columns)
+    print_list(line, [(row, container(row, line)) for row in rows], columns, blank=container(Blank(), line))
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from corral.cli.context import complain, write
 from corral.cli.each import for_each
 from corral.cli.flags import ALL, FILTER, FORMAT, NO_HEADING, QUIET, Command, many, switch
-from corral.cli.render import print_json, print_list, print_template, size
+from corral.cli.render import Blank, print_json, print_list, print_template, size
 from corral.errors import InvalidArgument
 
 TYPE_CHECKING = False
@@ -52,7 +52,7 @@ def run(line: Line, context: Context) -> int:
         return _create(line, context)
     if word == "ls":
         rows = context.verb("volume_ls", filters=line.texts("filter"))
-        print_list(line, [(row, _shown(row)) for row in rows], _COLUMNS, quiet="Name")
+        print_list(line, [(row, _shown(row)) for row in rows], _COLUMNS, quiet="Name", blank=_shown(Blank()))
         return 0
     if word == "inspect":
         found = [context.verb("volume_inspect", name) for name in line.args]

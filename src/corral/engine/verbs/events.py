@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from corral.engine import journal
-from corral.engine.rowfilters import split_filter
+from corral.engine.rowfilters import check_word, split_filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["events", "follow", "parse_filters"]
 
 _WAIT_S = 5.0
+TYPES = ("container", "pod", "volume", "network")
+ACTIONS = (
+    "cleanup", "cleanup-pending", "commit", "connect", "create", "died", "disconnect", "exec", "exec_died", "export",
+    "health_status", "kill", "oom", "pause", "remove", "rename", "restart", "start", "stop", "unpause", "update",
+)  # fmt: skip
+# Docker's words for the same.
+_OTHERS = {"die": "died", "destroy": "remove", "exec_die": "exec_died", "exec_create": "exec", "exec_start": "exec"}
 _KEYS = ("type", "event", "action", "container", "id", "image", "label", "name", "pod", "volume", "network")
 
 
@@ -107,7 +114,12 @@ def parse_filters(texts: list[str]) -> dict[str, list[str]]:
     wanted: dict[str, list[str]] = {}
     for text in texts:
         key, value = split_filter(text, _KEYS)
-        wanted.setdefault("action" if key == "event" else key, []).append(value)
+        if key == "type":
+            check_word(text, value, TYPES)
+        elif key in ("event", "action"):
+            key, value = "action", _OTHERS.get(value, value)
+            check_word(text, value, ACTIONS)
+        wanted.setdefault(key, []).append(value)
     return wanted
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from corral.engine import journal, leases, ledger, names, networks, status
-from corral.engine.rowfilters import is_wanted
+from corral.engine.rowfilters import check_filters, is_wanted
 from corral.engine.shape import NETWORK, check_members
 from corral.errors import FailedPrecondition, NotFound
 
@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 _LEASE_S = 180.0
+_FILTERS = ("name", "driver")
 
 
 def network_create(places: Places, request: dict[str, Any]) -> dict[str, Any]:
@@ -34,8 +35,9 @@ def network_create(places: Places, request: dict[str, Any]) -> dict[str, Any]:
 
 def network_ls(places: Places, *, filters: list[str] | None = None) -> list[dict[str, Any]]:
     """One row per network, by name. Filters: ``name``, ``driver``, ``label``. Raises: InvalidArgument."""
+    check_filters(filters or [], _FILTERS)
     rows = [networks.describe(places, network) for network in networks.list_networks(places)]
-    return [row for row in rows if is_wanted(row, filters or [], ("name", "driver"))]
+    return [row for row in rows if is_wanted(row, filters or [], _FILTERS)]
 
 
 def network_inspect(places: Places, name: str) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from corral.engine import volumes
-from corral.engine.rowfilters import is_wanted
+from corral.engine.rowfilters import check_filters, is_wanted
 
 if TYPE_CHECKING:
     from corral.engine.places import Places
 
 __all__ = ["volume_create", "volume_inspect", "volume_ls", "volume_prune", "volume_rm"]
+
+_FILTERS = ("name", "dangling", "anonymous", "driver")
 
 
 def volume_create(
@@ -29,13 +31,14 @@ def volume_create(
 
 def volume_ls(places: Places, *, filters: list[str] | None = None) -> list[dict[str, Any]]:
     """One row per volume, by name. Filters: name, dangling, anonymous, driver, label. Raises: InvalidArgument."""
+    check_filters(filters or [], _FILTERS)
     used = volumes.users(places)
     rows = []
     for name in volumes.list_volumes(places):
         row = volumes.describe(places, name)
         row["dangling"] = name not in used
         rows.append(row)
-    return [row for row in rows if is_wanted(row, filters or [], ("name", "dangling", "anonymous", "driver"))]
+    return [row for row in rows if is_wanted(row, filters or [], _FILTERS)]
 
 
 def volume_inspect(places: Places, name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import time
 from corral.engine import exits, names, status
 from corral.engine.settle import settle
 from corral.engine.verbs.exited import due, is_restart_due
-from corral.errors import FailedPrecondition, InvalidArgument, NotFound, Timeout
+from corral.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,8 +101,11 @@ def _comes_back(places: Places, container_id: str) -> bool:
     if is_restart_due(facts):
         # The keeper's to do. Where there is none it would never be done.
         due(places, container_id)
-    is_planned = bool(facts.state.get("restart", {}).get("due_ns"))
-    return facts.is_live or is_planned or facts.state.get("settled") != facts.run
+    if facts.is_live or facts.state.get("restart", {}).get("due_ns"):
+        return True
+    # The policy has not been asked yet, or is about to start it.
+    has_policy = facts.definition.get("restart", {}).get("policy", "no") != "no"
+    return has_policy and facts.state.get("settled") != facts.run
 
 
 def _wait_end(places: Places, container_id: str, until: float | None) -> dict[str, Any]:
@@ -110,15 +113,22 @@ def _wait_end(places: Places, container_id: str, until: float | None) -> dict[st
     while True:
         facts = status.look(places, container_id)
         if not facts.is_live:
-            try:
-                return settle(places, container_id) or facts.exit()
-            except NotFound:
-                return facts.exit()
+            return _settled(places, container_id, facts.exit())
         left = _check_time(until, facts.definition.get("name", ""), f"end: it is {facts.status}")
         record = exits.Waiter(places, container_id, facts.run).wait(left)
         if record is not None:
-            try:
-                return settle(places, container_id) or exits.to_exit(record)
-            except NotFound:
-                # Made with --rm, and gone: the record was read in time.
-                return exits.to_exit(record)
+            return _settled(places, container_id, exits.to_exit(record))
+
+
+def _settled(places: Places, container_id: str, known: dict[str, Any]) -> dict[str, Any]:
+    """How it ended, followed up; ``known`` is what the caller knows of it already."""
+    try:
+        return settle(places, container_id) or known
+    except NotFound:
+        # Made with --rm, and gone: its record was read in time.
+        return known
+    except ResourceExhausted:
+        # The store is full: others follow it up. What its monitor could not even write down is not known yet.
+        if known.get("code") is None:
+            raise
+        return known
