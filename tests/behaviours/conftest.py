@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from behaviours import facts, places
-from conformance import cgroups, harness, rootfs
+from conformance import cgroups, harness, residents, rootfs
 from conformance.conftest import _leak_check as _leak_check
 from conformance.conftest import directory as directory
 from conformance.conftest import identity as identity
 from conformance.conftest import runtime_path as runtime_path
+from conformance.conftest import shared_planner as shared_planner
 from conformance.conftest import template as template
 from conformance.conftest import workspace as workspace
 
@@ -26,13 +27,16 @@ HERE = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--runtime`, unless another folder of the tests has done so."""
+    """Add `--runtime` and `--resident`, unless another folder of the tests has done so."""
     with contextlib.suppress(ValueError):
         parser.addoption("--runtime", default=None, help="path of the OCI runtime to test")
+    with contextlib.suppress(ValueError):
+        parser.addoption("--resident", action="store_true", help="let a resident planner serve the tests of corral")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the markers."""
+    config.addinivalue_line("markers", "cold: not with `--resident`: the case starts its own planner, or wants none")
     config.addinivalue_line("markers", "applies(*facts): leave the test out where not all of these facts hold")
 
 
@@ -68,15 +72,22 @@ def cgroup_parent() -> Iterator[str]:
 
 
 @pytest.fixture
-def runtime(directory: Path, runtime_path: str, identity: tuple[str, tuple[int, ...]]) -> harness.Runtime:
-    """The runtime, with the driver of this run and a state root of its own."""
-    made = harness.Runtime(runtime_path, directory / "state", identity[0], identity[1])
+def runtime(
+    request: pytest.FixtureRequest,
+    directory: Path,
+    runtime_path: str,
+    identity: tuple[str, tuple[int, ...]],
+    shared_planner: residents.SharedPlanner | None,
+) -> Iterator[harness.Runtime]:
+    """The runtime, with the driver of this run and a state root of its own; with `--resident`, a planner beside it."""
+    made = harness.Runtime(runtime_path, directory / "state", *identity)
     if facts.driver() == "systemd":
         made.global_args = ["--systemd-cgroup"]
     if not facts.is_root():
         names = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "HOME", "USER")
         made.env = {name: os.environ[name] for name in names if name in os.environ}
-    return made
+    with residents.served(shared_planner, request.node, made.root):
+        yield made
 
 
 @pytest.fixture

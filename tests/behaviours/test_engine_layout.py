@@ -17,7 +17,7 @@ import pytest
 
 from behaviours import facts, places, stand_in
 from behaviours.facts import applies
-from conformance import cgroups
+from conformance import cgroups, harness
 from conformance.harness import Bundle, Container, Runtime, unique_id, wait_until
 from corral.cgroup.layout import read_layout
 from corral.cgroup.location import CgroupfsLocation, place
@@ -82,12 +82,14 @@ def test_s0_1_process_of_exec_is_in_the_leaf(runtime: Runtime, bundle: Bundle, s
     script = "echo in; exec sleep 1000"
     with (
         runtime.start(bundle, SLEEP, *ENGINE) as c,
-        c.runtime.background("exec", c.id, "/bin/sh", "-c", script) as (_, stdout),
+        c.runtime.background("exec", c.id, "/bin/sh", "-c", script) as (front, stdout),
     ):
         assert stdout.readline() == b"in\n"
         inside = [pid for pid in cgroups.processes(tracked(scope) / "container") if pid != c.pid]
         assert [places.is_at(pid, f"{scope}/container") for pid in inside] == [True]
         c.kill("KILL", "--all")
+        # It reaps its process, without which the container's pid namespace does not end.
+        assert front.wait(harness.DEADLINE_S) == 137
 
 
 def test_s0_8_exact_limits_stand_on_the_leaf_and_more_on_the_scope(

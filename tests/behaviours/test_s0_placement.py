@@ -306,6 +306,7 @@ def test_s0_10_runtime_itself_is_not_charged_to_the_container(runtime: Runtime, 
             runtime("delete", "--force", name, check=False)
 
 
+@pytest.mark.cold
 @pytest.mark.parametrize(
     "words",
     [["--no-such-option", "list"], ["--cgroup-manager"], ["create", "--no-such-option", "x"]],

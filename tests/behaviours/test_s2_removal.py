@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 UID = GID = 48612
 ROOT = applies("root")
 CGROUPFS = applies("root", "cgroupfs-driver")
+# Another user's state root: a planner of ours does not answer there.
+COLD = pytest.mark.cold
 AS_USER = f'setpriv --reuid {UID} --regid {GID} --clear-groups --inh-caps=-all -- "$@"'
 
 
@@ -61,6 +63,7 @@ def user(runtime: Runtime, bundle: Bundle, directory: Path) -> Runtime:
 
 
 @ROOT
+@COLD
 def test_s2_1_life_without_a_cgroup_is_without_error(user: Runtime, bundle: Bundle) -> None:
     """Rootless, read-only, no limits, no path: every command exits 0, one warning at create, no other line at all."""
     created, *others = live(user, bundle)
@@ -96,6 +99,7 @@ def test_s2_2_record_says_joined(runtime: Runtime, bundle: Bundle, existing: str
 
 
 @ROOT
+@COLD
 def test_s2_2_record_says_absent_and_why(user: Runtime, bundle: Bundle) -> None:
     """No group could be had: each is on record as absent, with the kernel's reason."""
     with user.start(bundle) as c:
@@ -183,6 +187,7 @@ def test_s2_3_containers_made_at_once_below_one_new_parent_all_start(
 
 
 @ROOT
+@COLD
 def test_s2_4_explicit_path_without_permission_is_an_error(user: Runtime, bundle: Bundle) -> None:
     """It names the path, the errno, and what mends it."""
     bundle.linux["cgroupsPath"] = "/corral-not-permitted/x"
@@ -191,6 +196,7 @@ def test_s2_4_explicit_path_without_permission_is_an_error(user: Runtime, bundle
 
 
 @ROOT
+@COLD
 @pytest.mark.parametrize("explicit", [False, True], ids=["no-path", "path"])
 def test_s2_4_limit_without_permission_is_an_error(user: Runtime, bundle: Bundle, explicit: bool) -> None:
     """Never silently unlimited."""
@@ -202,6 +208,7 @@ def test_s2_4_limit_without_permission_is_an_error(user: Runtime, bundle: Bundle
 
 
 @ROOT
+@COLD
 def test_s2_4_device_rules_alone_are_no_limit(user: Runtime, bundle: Bundle) -> None:
     """Every caller sends them; without a group they are dropped."""
     bundle.linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}

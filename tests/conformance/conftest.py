@@ -168,9 +168,7 @@ def runtime(
 ) -> Iterator[harness.Runtime]:
     """The runtime under test, with a state root of its own; with `--resident`, a planner beside it."""
     made = harness.Runtime(runtime_path, directory / "state", *identity, driver_args=harness.driver_args())
-    with contextlib.ExitStack() as stack:
-        if shared_planner is not None and request.node.get_closest_marker("cold") is None:
-            stack.enter_context(shared_planner.serve(made.root))
+    with residents.served(shared_planner, request.node, made.root):
         yield made
 
 

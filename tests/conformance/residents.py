@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import pytest
+
 SOCKET_NAME = ".planner.sock"
 
 
@@ -47,6 +49,13 @@ class SharedPlanner:
         """End it."""
         self.process.kill()
         self.process.wait()
+
+
+def served(planner: SharedPlanner | None, case: pytest.Item, root: Path) -> contextlib.AbstractContextManager[None]:
+    """For this case's state root: the planner, if there is one and the case is not marked `cold`."""
+    if planner is None or case.get_closest_marker("cold") is not None:
+        return contextlib.nullcontext()
+    return planner.serve(root)
 
 
 def answers(path: Path) -> bool:
