@@ -34,6 +34,7 @@ struct entry *entry_add(struct keeper *k, const struct spec *spec) {
     for (int i = 0; i < HELD_COUNT; i++)
         e->held[i] = -1;
     k->entry[k->n_entries++] = e;
+    store_know(k, spec);
     return e;
 }
 
@@ -123,7 +124,8 @@ int entry_start(struct keeper *k, struct entry *e, int planner) {
 /* ---- ends ------------------------------------------------------------------------------------------------------------------- */
 
 static void notify_engine(struct keeper *k, struct entry *e) {
-    if (!e->notified && e->command[0])
+    (void)store_look(k, true);
+    if (!e->notified && e->command[0] && !k->gone)
         (void)job_add(k, "_exited", e->id, e->exec, e->command, 0);
     e->notified = true;
     if (e->conn >= 0)
@@ -167,6 +169,11 @@ static void replace_monitor(struct keeper *k, struct entry *e) {
     int64_t now = now_ms();
     e->monitor = 0;
     close_fd(&e->conn);
+    (void)store_look(k, true);
+    if (k->gone) {
+        entry_remove(k, e);
+        return;
+    }
     bool crashes = e->died[DEATHS - 1] && now - e->died[DEATHS - 1] < CRASH_WINDOW_MS;
     memmove(e->died + 1, e->died, (DEATHS - 1) * sizeof(e->died[0]));
     e->died[0] = now;
@@ -177,6 +184,10 @@ static void replace_monitor(struct keeper *k, struct entry *e) {
 void entry_tick(struct keeper *k, struct entry *e) {
     if (e->monitor || !e->retry)
         return;
+    if (k->gone) {
+        entry_remove(k, e);
+        return;
+    }
     if (init_is_dead(e) && write_record(e)) {
         notify_engine(k, e);
         clean_run(e);

@@ -218,6 +218,8 @@ bool jobs_running(const struct keeper *k) {
 int jobs_run(struct keeper *k) {
     int64_t now = boot_ms(), next = -1;
     unsigned n = running(k);
+    if (k->gone)
+        return -1;
     for (struct job *j = k->jobs; j; j = j->next) {
         if (j->pid)
             continue;

@@ -14,6 +14,7 @@
 #define ENTRIES 4096
 #define CONNECTIONS 64
 #define DEATHS 3
+#define GROUPS 32
 
 /* One monitor, and what it left to us. */
 struct entry {
@@ -56,6 +57,12 @@ struct keeper {
     struct job *jobs;
     int64_t idle_since;
     int64_t scan_at, scan_pause; /* when to look for orphans again; 0 = not */
+    int containers;         /* the store's directory of containers, once one was named; -1 */
+    int64_t look_at;        /* when to see again whether the store is there */
+    bool gone;              /* the store was removed: what ran in it is ended, and no command is run */
+    const char *group[GROUPS], *parent[GROUPS]; /* directories of the keeper's cgroups, and of those of all containers */
+    int n_groups, n_parents;
+    bool owns_parents;      /* they are this store's alone */
     bool over;
 };
 
@@ -94,6 +101,16 @@ bool jobs_running(const struct keeper *k);
 /* ---- serve.c ---------------------------------------------------------------------------------------------------------- */
 void keeper_accept(struct keeper *k);
 void connection_serve(struct keeper *k, int *conn);
+
+/* ---- store.c ----------------------------------------------------------------------------------------------------------- */
+/* Remembers where the store of a container is. */
+void store_know(struct keeper *k, const struct spec *spec);
+/* Looks, if it is time to, or at once; ends what runs where the store was removed. When to look again, in ms; -1 = never. */
+int store_look(struct keeper *k, bool now);
+/* Moves to the keeper's groups, which are made if need be. 0, or -errno with the directory in *which. */
+int groups_join(struct keeper *k, const char **which);
+/* Leaves them and removes them; and those above, if they are the store's and nobody is in them. */
+void groups_leave(struct keeper *k);
 
 /* ---- children.c ------------------------------------------------------------------------------------------------------ */
 /* As many descriptors as the caller's hard limit has, for the keeper alone. */

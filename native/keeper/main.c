@@ -1,9 +1,10 @@
 /* corral-keeper: parent and second holder of the monitors of one run directory.
  *
- *     corral-keeper RUN [--cgroup DIR]...
+ *     corral-keeper RUN [--owns-parents] [--cgroup DIR]... [--parent DIR]...
  *
  * Goes to the background once it listens on RUN/keeper.sock; exits 0 at once if another one does. --cgroup: a cgroup that it
- * moves to. It ends by itself when it has had nothing to do for a while. */
+ * moves to, and removes when it ends. --parent: one above the containers', which goes as well if it is owned and empty. It
+ * ends by itself when it has had nothing to do for a while. */
 #include <limits.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -28,12 +29,6 @@ static struct keeper keeper;
 static int fail(const char *what, const char *path, int error) {
     say(2, "%s '%s': %s\n", what, path, error_text(error));
     return 1;
-}
-
-static int join_cgroup(const char *path) {
-    char file[PATH_MAX];
-    fmt(file, sizeof(file), "%s/cgroup.procs", path);
-    return write_file_at(AT_FDCWD, file, O_WRONLY, "0", 1);
 }
 
 /* 1 = another keeper has it. */
@@ -65,6 +60,11 @@ static int open_all(struct keeper *k) {
     int r = take_lock(k);
     if (r != 0)
         return r < 0 ? fail("lock", "keeper.lock", r) : -1;
+    /* Under the lock: the keeper before us removes its groups before it lets go. */
+    const char *group = "";
+    r = groups_join(k, &group);
+    if (r < 0)
+        return fail("join the cgroup", group, r);
     r = keeper_load_monitor(k);
     if (r < 0)
         return fail("open corral-monitor beside", self_path(), r);
@@ -135,11 +135,13 @@ static bool is_idle(const struct keeper *k) {
     for (int i = 0; i < CONNECTIONS; i++)
         if (k->conn[i] >= 0)
             return false;
-    return k->n_entries == 0 && !k->jobs;
+    return k->n_entries == 0 && (k->gone || !k->jobs);
 }
 
 static int timeout(struct keeper *k) {
-    int ms = jobs_run(k);
+    int ms = jobs_run(k), look = store_look(k, false);
+    if (look >= 0 && (ms < 0 || ms > look))
+        ms = look;
     for (unsigned i = 0; i < k->n_entries; i++)
         if (k->entry[i]->retry && (ms < 0 || ms > 1000))
             ms = 1000;
@@ -151,7 +153,7 @@ static int timeout(struct keeper *k) {
     }
     if (!k->idle_since)
         k->idle_since = now_ms();
-    if (now_ms() - k->idle_since >= IDLE_MS)
+    if (k->gone || now_ms() - k->idle_since >= IDLE_MS)
         k->over = true;
     return k->scan_at ? SCAN_TICK_MS : IDLE_MS;
 }
@@ -195,22 +197,37 @@ static void work(struct keeper *k) {
     } while (!k->over || !may_leave(k));
 }
 
+static bool take_argument(struct keeper *k, char **argv, int *i) {
+    const char *name = argv[*i], *value = argv[*i + 1];
+    if (strcmp(name, "--owns-parents") == 0) {
+        k->owns_parents = true;
+        return true;
+    }
+    bool is_group = strcmp(name, "--cgroup") == 0;
+    if (!value || (!is_group && strcmp(name, "--parent") != 0) || (is_group ? k->n_groups : k->n_parents) == GROUPS)
+        return false;
+    if (is_group)
+        k->group[k->n_groups++] = value;
+    else
+        k->parent[k->n_parents++] = value;
+    ++*i;
+    return true;
+}
+
 int main(int argc, char **argv) {
     struct keeper *k = &keeper;
     if (argc < 2 || argv[1][0] != '/') {
-        say(2, "usage: corral-keeper RUN [--cgroup DIR]...\n");
+        say(2, "usage: corral-keeper RUN [--owns-parents] [--cgroup DIR]... [--parent DIR]...\n");
         return 2;
     }
     /* Whoever starts it may have left descriptors open; held here, a pipe of theirs would never end. */
     (void)sys_close_range(3, ~0u, 0);
     k->run_path = argv[1];
-    k->monitor_program = -1;
+    k->monitor_program = k->containers = -1;
     find_self();
-    for (int i = 2; i + 1 < argc; i += 2) {
-        int r = strcmp(argv[i], "--cgroup") == 0 ? join_cgroup(argv[i + 1]) : -EINVAL;
-        if (r < 0)
-            return fail("join the cgroup", argv[i + 1], r);
-    }
+    for (int i = 2; i < argc; i++)
+        if (!take_argument(k, argv, &i))
+            return fail("use the argument", argv[i], -EINVAL);
     int r = open_all(k);
     if (r != 0)
         return r < 0 ? 0 : r;
@@ -222,5 +239,6 @@ int main(int argc, char **argv) {
     jobs_load(k);
     entries_scan(k);
     work(k);
+    groups_leave(k);
     return 0;
 }

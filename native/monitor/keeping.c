@@ -82,6 +82,13 @@ void keeper_seek(struct monitor *m) {
         keeper_hold_all(m);
         return;
     }
+    if (directory_is_removed(m->run) || directory_is_removed(m->dir)) {
+        /* Nobody can find, stop or start it any more: a process of a store that was removed does not outlive it. */
+        if (m->init_pidfd >= 0)
+            (void)sys_pidfd_send_signal(m->init_pidfd, SIGKILL);
+        m->keeper_retry = now_ms() + RETRY_MAX_MS;
+        return;
+    }
     start_keeper(m);
     int64_t wait = (int64_t)RETRY_MS << (m->keeper_tries < 8 ? m->keeper_tries : 8);
     m->keeper_tries++;

@@ -2,6 +2,7 @@
 #include "supervise/spec.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #include "executor/record.h"
 #include "supervise/protocol.h"
@@ -122,4 +123,9 @@ int spec_read(int run, struct spec *ret) {
         return fd;
     int n = read_all(fd, text, SPEC_MAX);
     return n < 0 ? n : spec_parse(text, (size_t)n, ret, &why);
+}
+
+bool directory_is_removed(int fd) {
+    struct stat st;
+    return fd >= 0 && fstat(fd, &st) == 0 && st.st_nlink == 0;
 }

@@ -30,6 +30,8 @@ struct spec {
 
 /* Parses in place: *ret points into `text`, whose last byte must be NUL. 0, or -EPROTO with a static text in *why. */
 int spec_parse(char *text, size_t len, struct spec *ret, const char **why);
+/* Whether the open directory was removed from its file system: not merely hidden, renamed, or under another mount. */
+bool directory_is_removed(int fd);
 /* Reads SPEC_FILE of the run directory into a static buffer. 0 or -errno. */
 int spec_read(int run, struct spec *ret);
 

@@ -127,7 +127,7 @@ class Keeper(_Peer):
     def open(cls, places: Places, *, cgroups: Callable[[], Sequence[str]] | None = None) -> Keeper:
         """Connect to the keeper of ``places``, and start one if there is none.
 
-        ``cgroups`` gives the directories of the groups that a new keeper, and so its monitors, move to.
+        ``cgroups`` gives the arguments of a new keeper that name the groups which it, and so its monitors, move to.
         Raises: Unavailable, NotFound if corral-keeper is not installed.
         """
         path = f"{places.run}/keeper.sock"
@@ -197,12 +197,10 @@ class Keeper(_Peer):
         self._ask(_SHUTDOWN)
 
 
-def _start_keeper(run: str, cgroups: Sequence[str]) -> None:
+def _start_keeper(run: str, arguments: Sequence[str]) -> None:
     from corral.engine import programs
 
-    words = [programs.find_program("corral-keeper"), run]
-    for group in cgroups:
-        words += ["--cgroup", group]
+    words = [programs.find_program("corral-keeper"), run, *arguments]
     result = programs.run(words, timeout_s=_START_KEEPER_S)
     if result.code:
         raise Unavailable(f"start the keeper: {result.output.strip()}", path=run)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from corral.engine.counters import counter_files
 from corral.engine.keeper import Keeper, Monitor
-from corral.engine.parents import supervisor_groups
+from corral.engine.parents import keeper_arguments
 from corral.engine.programs import exit_command
 from corral.engine.spec import runtime_flags
 from corral.errors import Unavailable
@@ -64,7 +64,7 @@ def converse(places: Places, spec: dict[str, str], words: list[str], rootfs: Roo
     """Spawn a monitor and be its planner until its process exists; returns the pid of that. Raises: CorralError."""
     ours, theirs = seqpacket_pair()
     try:
-        with Keeper.open(places, cgroups=lambda: supervisor_groups(places)) as keeper:
+        with Keeper.open(places, cgroups=lambda: keeper_arguments(places)) as keeper:
             try:
                 monitor_pid = keeper.spawn(spec, theirs.fileno())
             finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from corral.engine.parents import release_groups
 from corral.engine.reconcile import reconcile
 
 TYPE_CHECKING = False
@@ -16,6 +17,8 @@ def gc(places: Places) -> list[dict[str, str]]:
     report = reconcile(places)
     report += _image_store(places)
     report += _volumes(places)
+    if release_groups(places):
+        report.append({"what": "remove the empty cgroups of", "id": "the store"})
     return report
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from corral.engine import names, status
 from corral.engine.files import tree_bytes
+from corral.engine.parents import release_groups
 from corral.engine.reconcile import reconcile
 from corral.errors import CorralError
 from corral.linux import paths
@@ -145,6 +146,7 @@ def system_prune(places: Places, *, images: bool = True, is_all: bool = False, v
         from corral.engine.volumes import prune_volumes
 
         removed["volumes"] = prune_volumes(places)
+    release_groups(places)
     return removed
 
 
