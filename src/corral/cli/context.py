@@ -55,7 +55,15 @@ class Context:
         """Call a verb of the engine on this store: through its service where one answers."""
         remote = self._find_remote()
         if remote is not None and remote.offers(name, options):
-            return remote.call(name, args, options)
+            from corral.engine.remote import OtherVersion
+
+            try:
+                return remote.call(name, args, options)
+            except OtherVersion as exc:
+                # An upgrade that the service has slept through: nothing needs it.
+                complain(f"warning: {exc}: not used\nhint: {exc.hint}\n")
+                remote.close()
+                self._remote = None
         from corral.engine.verbs import find
 
         return find(name)(self.places, *args, **options)

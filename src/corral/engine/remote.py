@@ -6,6 +6,7 @@ and http.client alone would cost more than the whole call.
 
 from __future__ import annotations
 
+import corral
 from corral import errors
 from corral.errors import CorralError, Internal, Unavailable
 from corral.linux.sockets import connect_stream, peer_credentials
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from corral.engine.places import Places
     from corral.linux.sockets import Socket
 
-__all__ = ["Remote"]
+__all__ = ["OtherVersion", "Remote"]
 
 _CHUNK = 1 << 16
 _ANSWER_MAX = 64 << 20
@@ -29,6 +30,10 @@ _VERBS = frozenset(
     "create exited inspect kill pause pod_create pod_inspect pod_ps pod_rm pod_start pod_stop port ps rename restart "
     "rm run start stats stop top unpause update".split()
 )
+
+
+class OtherVersion(Unavailable):
+    """The service is of another version, and did nothing."""
 
 
 class Remote:
@@ -85,7 +90,10 @@ class Remote:
 
     def _post(self, verb: str, body: dict[str, Any]) -> Any:  # noqa: ANN401
         data = dumps(body).encode("utf-8", "surrogateescape")
-        head = f"POST /v1/{verb} HTTP/1.1\r\nHost: corral\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+        head = (
+            f"POST /v1/{verb} HTTP/1.1\r\nHost: corral\r\nCorral-Version: {corral.__version__}\r\n"
+            f"Content-Length: {len(data)}\r\n\r\n"
+        ).encode()
         try:
             self._socket.sendall(head + data)
             status, answer = self._receive()
@@ -125,6 +133,8 @@ class Remote:
 def _to_error(answer: dict[str, Any]) -> CorralError:
     """The error that the service's body tells of, as it was raised there."""
     told = answer.get("error", {})
+    if told.get("phase") == "version":
+        return OtherVersion(told["message"], hint=told.get("hint", ""), phase="version")
     kind: type[CorralError] = Internal
     for found in errors.__dict__.values():
         if (

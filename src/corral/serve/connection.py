@@ -29,12 +29,13 @@ WRITE_S = 60.0
 
 
 class Request:
-    """A complete request. ``query``: the last value of each name."""
+    """A complete request. ``query``: the last value of each name. ``version``: of a Corral that asks; "" of others."""
 
-    __slots__ = ("body", "method", "path", "query")
+    __slots__ = ("body", "method", "path", "query", "version")
 
-    def __init__(self, method: str, target: str, body: bytes) -> None:
+    def __init__(self, method: str, target: str, body: bytes, version: str = "") -> None:
         self.method = method
+        self.version = version
         path, _, query = target.partition("?")
         self.path = urllib.parse.unquote(path)
         self.query = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
@@ -137,7 +138,8 @@ class Connection:
                 if len(body) > BODY_MAX:
                     raise ResourceExhausted(f"read a request: its body is longer than {BODY_MAX >> 20} MiB")
             elif isinstance(event, h11.EndOfMessage) and head is not None:
-                return Request(head.method.decode("ascii"), head.target.decode("ascii"), bytes(body))
+                version = dict(head.headers).get(b"corral-version", b"").decode("ascii", "replace")
+                return Request(head.method.decode("ascii"), head.target.decode("ascii"), bytes(body), version)
             else:
                 return None
             event = None

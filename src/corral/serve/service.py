@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 
+from corral import __version__
 from corral.engine import status
 from corral.engine.library import Engine
 from corral.engine.names import make_id
@@ -196,6 +197,13 @@ class Service:
 
     async def _post(self, request: Request, connection: Connection) -> None:
         verb = request.path.removeprefix("/v1/")
+        if request.version not in ("", __version__):
+            # Before anything is done: what this client means by a name may not be what is meant here.
+            raise Unavailable(
+                f"call {verb}: the service is Corral {__version__}, its client {request.version}",
+                hint="end `corral serve` and start it again; `--no-service` works without it",
+                phase="version",
+            )
         call = find_call(verb)
         arguments = call.arguments(request.json())
         if self._is_draining:

@@ -43,6 +43,23 @@ def test_the_command_line_works_through_the_service_with_the_same_results(servic
     assert [] == service.engine.call("ps", is_all=True)
 
 
+def test_a_service_of_another_version_is_not_used(service: Service) -> None:
+    """After an upgrade the running service does nothing for the new command, which says so and works without it."""
+    places = service.engine.places
+    script = (
+        "import sys, corral; corral.__version__ = '9.9'; from corral.cli.main import main; "
+        f"sys.exit(main(['--store', {places.store!r}, '--run-dir', {places.run!r}, *sys.argv[1:]]))"
+    )
+    words = [sys.executable, "-c", script, "create", "--name", "made", "--network", "none", "host", "true"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(words, capture_output=True, text=True, timeout=DEADLINE_S, check=True, env=env)
+    warning, hint = done.stderr.splitlines()
+    assert warning.startswith("warning: call create: the service is Corral ")
+    assert warning.endswith(", its client 9.9: not used")
+    assert "start it again" in hint
+    assert service.engine.call("inspect", "made")["id"] == done.stdout.strip()
+
+
 def test_a_service_that_was_told_to_end_leaves_containers_running(service: Service) -> None:
     """SIGTERM and SIGKILL of the service change nothing for a container; without it all goes on."""
     first = service.engine.run("sleep", "1000")

@@ -11,7 +11,7 @@ from corral.serve.calls import calls, find_call
 from corral.serve.openapi import document
 from corral.serve.problems import STATUS, body_of, status_of, to_error
 
-LOCAL = {"cp", "cp_from_tar", "cp_to_tar", "exec", "logs", "due"}
+LOCAL = {"cp", "cp_from_tar", "cp_to_tar", "exec", "export", "logs", "due"}
 
 
 def test_every_verb_is_a_call_but_those_that_need_descriptors() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from corral import __version__
 from corral.engine.places import Places
 from corral.engine.remote import Remote
 from corral.errors import AlreadyExists, Internal, Unavailable
@@ -52,7 +53,9 @@ def test_an_answer_is_read_whole_however_it_arrives(tmp_path: Path, piece: int) 
     """Byte by byte or at once: the same result."""
     remote, end = _answering(tmp_path, _http("200 OK", b'{"id": "abc"}\n'), piece)
     assert {"id": "abc"} == remote.call("start", ["web"], {})
-    assert b'POST /v1/start HTTP/1.1\r\nHost: corral\r\nContent-Length: 16\r\n\r\n{"args":["web"]}' == end()
+    version = f"Corral-Version: {__version__}\r\n".encode()
+    head = b"POST /v1/start HTTP/1.1\r\nHost: corral\r\n" + version + b"Content-Length: 16\r\n\r\n"
+    assert head + b'{"args":["web"]}' == end()
 
 
 def test_an_error_is_raised_as_the_verb_raised_it(tmp_path: Path) -> None:

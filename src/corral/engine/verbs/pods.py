@@ -13,6 +13,7 @@ from corral.engine.podfiles import find_pod, list_pods, members_of, read_pod
 from corral.engine.podmaking import ensure_infra, pod_parent
 from corral.engine.removal import remove_container
 from corral.engine.settle import settle
+from corral.engine.shape import POD, check_members
 from corral.engine.starting import start_container
 from corral.engine.stopping import stop_container
 from corral.errors import CorralError, FailedPrecondition, InvalidArgument, NotFound
@@ -33,6 +34,7 @@ def pod_create(places: Places, request: dict[str, Any]) -> dict[str, Any]:
 
     Returns ``id`` and ``name``. Nothing runs yet. Raises: AlreadyExists, InvalidArgument.
     """
+    check_members("create pod", request, POD)
     places.prepare()
     share = request.get("share", ["net", "ipc", "uts"])
     wrong = [word for word in share if word not in _SHARES[:4]]
