@@ -10,7 +10,7 @@ from typing import Any
 FRONT, STAGE, INIT = 0, 1, 2
 ACTORS = ("front", "stage", "init")
 # The front stands at these steps too, though they carry the other party's name.
-MEETINGS = frozenset(("SYNC", "PASS_FD", "TAKE_FD", "FORK"))
+MEETINGS = frozenset(("SYNC", "PASS_FD", "TAKE_FD", "FORK", "CG_ATTACH"))
 OPTIONAL = 1
 # Steps and messages that only their process keeps in mind: naming a cgroup, the planner's note of what became of it.
 SILENT = frozenset(("CG_DEFINE", "message 33"))

@@ -17,7 +17,8 @@ from corral.engine.places import Places
 from corral.errors import CorralError
 from root.engine.conftest import Engine, remove_groups
 from sweep import tally
-from sweep.engine_operations import OPERATIONS, Operation, Stage
+from sweep.engine_files import OPERATIONS
+from sweep.engine_operations import Operation, Stage
 from sweep.engine_points import choose
 
 # Points of each operation in the subset.

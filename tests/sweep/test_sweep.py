@@ -11,7 +11,7 @@ import os
 import pytest
 
 from corral.runtime.steps import STEPS
-from sweep import engine_operations, tally
+from sweep import engine_files, tally
 from sweep.operations import Executing, Making, Mounting, Operation, Programs, Stage, Starting
 from sweep.points import choose
 from sweep.scenes import SCENES, Scene, make_spec, surroundings
@@ -111,7 +111,7 @@ UNUSED = {"ATTACH_TREE", "MKDIR"}
 
 def test_every_step_of_the_executor_is_swept() -> None:
     """A step that is added to steps.def comes into a scene, or into a verb of the engine; or it is explained here."""
-    if len(tally.COUNTS) < len(OPERATIONS) or len(tally.ENGINE) < len(engine_operations.OPERATIONS):
+    if len(tally.COUNTS) < len(OPERATIONS) or len(tally.ENGINE) < len(engine_files.OPERATIONS):
         return  # Only some of the operations were asked for.
     missing = set(STEPS) - tally.KNOWN_OPS - UNUSED
     assert missing <= set(ELSEWHERE), sorted(missing - set(ELSEWHERE))
