@@ -255,7 +255,7 @@ static int let_in(struct context *c, const struct step *s, struct cgroup *g) {
         if (tasks < 0)
             return detail(c, tasks, "'%s'", path);
     }
-    int r = c->peer < 0 ? -ESRCH : message_send(c->peer, &head, path, strlen(path), tasks);
+    int r = peer_send(c, &head, path, strlen(path), tasks);
     return r < 0 ? detail(c, r, "no process takes '%s'", path) : 0;
 }
 
@@ -263,7 +263,9 @@ static int let_in(struct context *c, const struct step *s, struct cgroup *g) {
 static int enter(struct context *c, const struct step *s) {
     struct message m;
     int r = peer_expect(c, MSG_GIVE_FD, s->index, &m);
-    if (r == 0 && m.fds[0] >= 0)
+    if (r < 0)
+        return r;
+    if (m.fds[0] >= 0)
         r = write_once(m.fds[0], "0", 1);
     message_close_fds(&m);
     return r < 0 ? detail(c, r, "'%s'", m.bytes) : 0;

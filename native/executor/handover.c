@@ -20,7 +20,8 @@ int step_sync(struct context *c, const struct step *s) {
         r = peer_expect(c, MSG_SYNC, s->index, &m);
         if (r < 0)
             return r;
-        r = message_tell(c->peer, MSG_GO, s->index, 0, (uint32_t)c->init_pid);
+        struct message_head go = {.kind = MSG_GO, .step = s->index, .value = (uint32_t)c->init_pid};
+        r = peer_send(c, &go, NULL, 0, -1);
         return r < 0 ? detail(c, r, "answer the container's first process") : 0;
     }
     r = message_tell(c->peer, MSG_SYNC, s->index, 0, 0);
@@ -37,7 +38,7 @@ static int give(struct context *c, const struct step *s, uint32_t kind) {
     int fd = slot_get(c, s->arg[0].num);
     if (fd < 0)
         return fd;
-    int r = message_send(c->peer, &head, NULL, 0, fd);
+    int r = peer_send(c, &head, NULL, 0, fd);
     return r < 0 ? detail(c, r, "send descriptor %llu", (unsigned long long)s->arg[0].num) : 0;
 }
 

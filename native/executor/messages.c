@@ -72,11 +72,12 @@ static int receive_now(int sock, struct message *ret) {
     } control;
     struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2, .msg_control = control.buf, .msg_controllen = sizeof(control)};
     ssize_t n;
+    /* A reset is what a peer's end looks like when it left something of ours unread. It is told once, and before what
+     * the peer itself said last. */
     do
         n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
-    while (n < 0 && errno == EINTR);
-    /* A reset is what a peer's end looks like when it left something of ours unread. */
-    if (n == 0 || (n < 0 && errno == ECONNRESET))
+    while (n < 0 && (errno == EINTR || errno == ECONNRESET));
+    if (n == 0)
         return 0;
     if (n < 0)
         return -errno;
@@ -149,6 +150,8 @@ int peer_receive(struct context *c, struct message *ret) {
     }
 }
 
+#define LAST_WORDS 0u /* no message's kind: all are read up to the end, or to a failure */
+
 static int front_expect(struct context *c, uint32_t kind, unsigned step, struct message *ret) {
     for (;;) {
         int r = peer_receive(c, ret);
@@ -168,7 +171,7 @@ static int front_expect(struct context *c, uint32_t kind, unsigned step, struct 
             return -ECANCELED;
         } else if (ret->kind == kind && ret->step == step) {
             return 0;
-        } else {
+        } else if (kind != LAST_WORDS) {
             message_close_fds(ret);
             return detail(c, -EPROTO, "message %u of step %u while waiting for %u of step %u", ret->kind, ret->step, kind, step);
         }
@@ -190,6 +193,14 @@ int peer_expect(struct context *c, uint32_t kind, unsigned step, struct message 
         r = -EPROTO;
     }
     return r < 0 ? detail(c, r, "read from the front") : 0;
+}
+
+int peer_send(struct context *c, const struct message_head *head, const void *bytes, size_t len, int fd) {
+    static struct message m;
+    int r = c->peer < 0 ? -ESRCH : message_send(c->peer, head, bytes, len, fd);
+    if (c->actor == ACTOR_FRONT && (r == -EPIPE || r == -ECONNRESET))
+        return front_expect(c, LAST_WORDS, head->step, &m);
+    return r;
 }
 
 void event_send(struct context *c, uint32_t kind, uint32_t step, int error, uint32_t value, const void *bytes, size_t len) {

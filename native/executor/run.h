@@ -65,6 +65,9 @@ extern struct peer_failure peer_failure;
 /* Waits for a message of `kind` at `step` from the peer, handling WARNING and FAIL on the way (front), or from the
  * front (children). Returns 0, or -ECANCELED if the peer failed or ended (peer_failure says why). */
 int peer_expect(struct context *c, uint32_t kind, unsigned step, struct message *ret);
+/* message_send to the peer. A peer that is gone has mostly said why, and the front may be steps ahead of it: then
+ * -ECANCELED, and peer_failure says it. */
+int peer_send(struct context *c, const struct message_head *head, const void *bytes, size_t len, int fd);
 /* Fills peer_failure when the peer's socket ended without a word, at `step`: its wait status says what happened. The
  * process is left to be reaped. */
 void note_peer_end(struct context *c, unsigned step);

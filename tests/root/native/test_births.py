@@ -23,6 +23,7 @@ from root.native.front import (
     Front,
     wait_until,
 )
+from root.native.groups import GroupBench
 
 pytestmark = pytest.mark.requires("root", "cc")
 
@@ -316,6 +317,42 @@ def test_children_end_when_the_front_is_killed(front: Front, step: str) -> None:
     status, _, _ = run_steps(front, steps, step)
     assert status == -signal.SIGKILL
     wait_until(lambda: not find_children(front))
+
+
+# A planner that gives its verdict when init has ended, so that what the front does next meets a closed socket.
+LATE_VERDICT = """
+def ended():
+    for pid in open(f"/proc/{os.getppid()}/task/{os.getppid()}/children").read().split():
+        if "(corral:init) Z" in open(f"/proc/{pid}/stat").read():
+            return True
+    return False
+"""
+
+
+@pytest.mark.parametrize("later", ["attach", "attach, attach", 'sync("place")'])
+def test_inits_own_words_are_told_when_it_ended_with_messages_unread(
+    front: Front, later: str, group: GroupBench
+) -> None:
+    """The front hands over descriptors ahead of init; it tells what init said of its end, and of which step."""
+    group.directory.mkdir(parents=True)
+    front.scenario(
+        LATE_VERDICT
+        + f"""
+attach = ("init", "CG_ATTACH", 0, 0)
+define = ("front", "CG_DEFINE", 0, 1, {group.mount!r}, {group.path!r}, 0)
+request()
+steps = [define, ("front", "SPAWN", 0, -1), attach, attach, ("front", "COMMIT", 0), {later}, sync("end"), *run("true")]
+answer([("front", "FRONT_MODE", {EXEC}, 0), *steps])
+while receive()[0] != 36:
+    pass
+while not ended():
+    pass
+send(53, b"\\0\\0", 1)
+serve()
+"""
+    )
+    result = front.run("exec", CORRAL_FAILPOINT="init:CG_ATTACH:errno=28")
+    assert (result.status, result.err) == (255, "move the process into cgroup 0: no space left on device")
 
 
 def find_children(front: Front) -> list[str]:
