@@ -29,6 +29,9 @@ GUEST_INTERPRETER = "/usr/bin/python3"
 WHEEL_INPUTS = ("src", "native", "hatch_build.py", "pyproject.toml", "README.md", "LICENSE")
 # src stays out: inside, `import corral` is the wheel's.
 TREE_INPUTS = ("tests", "native", "tools", "docs/cgroup-library.md", "pyproject.toml", "hatch_build.py", "Makefile")
+# The folders out of which cells run tests.
+COLLECTED = ("tests/conformance", "tests/behaviours", "tests/root/cgroup", "tests/userns", "tests/vm/guest")
+PACKAGES = f"prefix/lib/python{GUEST_PYTHON[0]}.{GUEST_PYTHON[1]}/site-packages"
 TEST_DISTRIBUTIONS = ("pytest", "pytest-timeout", "hypothesis", "coverage")
 # Optional for the wheel; the guest has a systemd to speak to.
 OPTIONAL = ("jeepney",)
@@ -132,7 +135,7 @@ def build_payload() -> Path:
     wheel = build_wheel()
     library, needed = files_of_distributions(TEST_DISTRIBUTIONS), files_of_distributions(needs_of(wheel))
     copied = [f"{name} {path.stat().st_mtime_ns}" for path, name in (*library, *needed)]
-    recipe = inspect.getsource(_stage) + inspect.getsource(install_wheel)
+    recipe = "".join(inspect.getsource(function) for function in (_stage, _compile_tests, install_wheel))
     key = digest_of(TREE_INPUTS, wheel.parent.name, recipe, *copied)
     target = STORE / "payloads" / f"{key}.erofs"
     if not target.exists():
@@ -157,10 +160,9 @@ def needs_of(wheel: Path) -> tuple[str, ...]:
 
 def _stage(stage: Path, wheel: Path, library: list[tuple[Path, str]], needed: list[tuple[Path, str]]) -> None:
     """Lay out the disk's content."""
-    packages = f"prefix/lib/python{GUEST_PYTHON[0]}.{GUEST_PYTHON[1]}/site-packages"
     install_wheel(wheel, stage / "prefix")
     for source, name in needed:
-        _copy(source, stage / packages / name)
+        _copy(source, stage / PACKAGES / name)
     for source, name in library:
         _copy(source, stage / "python" / name)
     for source in files_of(TREE_INPUTS):
@@ -170,11 +172,37 @@ def _stage(stage: Path, wheel: Path, library: list[tuple[Path, str]], needed: li
     # What the tests look for where `make native` puts it, and where a checkout has its sources: the wheel's.
     (stage / "tree/build").mkdir(parents=True)
     (stage / "tree/build/bin").symlink_to("/opt/corral/prefix/bin")
-    (stage / "tree/src").symlink_to(f"/opt/corral/{packages}")
+    (stage / "tree/src").symlink_to(f"/opt/corral/{PACKAGES}")
     # erofs keeps no time of each file, so the bytecode must not be compared with one.
     compile_all = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
     compile_all += ["-s", str(stage), "-p", "/opt/corral", str(stage / "prefix"), str(stage / "python")]
     run_tool(compile_all, timeout_s=300)
+    _compile_tests(stage)
+
+
+def _compile_tests(stage: Path) -> None:
+    """Let pytest collect the tests once, at the places that they have in the guest, so that its bytecode is there.
+
+    Otherwise every machine rewrites and compiles all of them: 10 s and more under emulation.
+    """
+    for path in (stage / "tree").rglob("*"):
+        # All files of the disk are of that time, and those of the guest's copy with them.
+        os.utime(path, (0, 0), follow_symlinks=False)
+    environment = {
+        "CORRAL_VM_CELL": "none",
+        "PATH": os.environ.get("PATH", ""),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONPATH": f"/opt/corral/bench:/opt/corral/python:/opt/corral/{PACKAGES}",
+    }
+    script = (
+        'mount -t tmpfs tmpfs /opt && mkdir /opt/corral && mount --bind "$1" /opt/corral && '
+        'mount -t tmpfs tmpfs /srv && mkdir /srv/corral && mount --bind "$1/tree" /srv/corral && cd /srv/corral && '
+        'shift && exec env -i "$@"'
+    )
+    command = ["unshare", "-m", "--propagation", "private", "sh", "-ec", script, "sh", str(stage)]
+    command += [*(f"{name}={value}" for name, value in environment.items())]
+    command += [str(Path(sys.executable).resolve()), "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider"]
+    run_tool([*command, "-p", "pytest_timeout", *COLLECTED], timeout_s=300)
 
 
 def _copy(source: Path, output: Path) -> None:
