@@ -79,8 +79,12 @@ def _processes_of(pids: set[str], prefix: str, directory: Path) -> Iterable[str]
 def _children() -> set[int]:
     found: set[int] = set()
     for task in os.listdir("/proc/self/task"):
-        with contextlib.suppress(OSError):
-            found.update(int(pid) for pid in Path(f"/proc/self/task/{task}/children").read_text().split())
+        try:
+            found.update(map(int, Path(f"/proc/self/task/{task}/children").read_text().split()))
+        except OSError:
+            # Another thread that has ended meanwhile; a kernel without this file cannot be looked at.
+            if int(task) == os.getpid():
+                raise
     return found
 
 

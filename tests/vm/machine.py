@@ -31,8 +31,6 @@ MEMORY_MIB = 2048
 PROCESSORS = 2
 # On a host that is busy with other things; idle, it is 13 s.
 BOOT_LIMIT_S = 600
-# Longer than the longest time limit of a test inside.
-SILENCE_LIMIT_S = 400
 # What costs time under emulation and changes nothing that is tested.
 ENTROPY = "random.trust_cpu=on"
 # Their self-tests cost seconds under emulation.
@@ -82,7 +80,6 @@ class Machine:
         )
         append += f"modprobe.blacklist={UNWANTED}"
         # Do not take svm out of it: TCG then runs user space wrongly.
-        # Five levels of page tables make each miss of the emulated TLB dearer.
         model = "max"
         if self.kernel.release.startswith("6.12"):
             # TCG's cmpxchg16b makes it double-fault in early boot.
@@ -138,17 +135,17 @@ class Machine:
             raise MachineLost(self._with_console("start qemu: it did not connect to its port")) from None
         return connection
 
-    def run_job(self, job: dict[str, Any], limit_s: float) -> Iterator[dict[str, Any]]:
+    def run_job(self, job: dict[str, Any], limit_s: float, silence_s: float) -> Iterator[dict[str, Any]]:
         """Send a job and yield what comes, up to and including ``done``.
 
         Raises:
-            MachineLost: the guest ended, was silent for too long, or took longer than ``limit_s``.
+            MachineLost: the guest ended, was silent for ``silence_s``, or took longer than ``limit_s``.
         """
         assert self._connection is not None
         self._connection.sendall(json.dumps(job).encode() + b"\n")
         end = time.monotonic() + limit_s
         while True:
-            message = self._next_message(min(end, time.monotonic() + SILENCE_LIMIT_S))
+            message = self._next_message(min(end, time.monotonic() + silence_s))
             yield message
             if message.get("event") == "done":
                 return
