@@ -186,7 +186,10 @@ static int lock_writable(struct context *c, const struct stack *stack) {
             return detail(c, -EBUSY, "'%s' is being mounted by another process", stack->writable);
         sleep_ms(2);
     }
-    int r = is_in_use(c, stack, fd);
+    /* Who was killed at it takes a moment to go, and its mount with it. */
+    int r;
+    while ((r = is_in_use(c, stack, fd)) > 0 && now_ms() < end)
+        sleep_ms(20);
     if (r > 0)
         return detail(c, -EBUSY, "'%s/upper' is mounted by a process that still lives", stack->writable);
     return r < 0 ? r : steal_fd(&fd);

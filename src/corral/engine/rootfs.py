@@ -279,10 +279,16 @@ def _forget_mount(container: str) -> None:
 
     Only after a loss of power it would tell the truth, and then there is no second start.
     """
-    work = f"{container}/work"
-    if paths.isdir(f"{work}/work"):
-        remove_tree(work)
-        paths.make_directories(work, 0o700)
+    mark = f"{container}/work/work/incompat"
+    if not paths.isdir(paths.dirname(mark)):
+        return
+    if is_rootless():
+        for path in (paths.dirname(mark), mark):
+            try:
+                posix.chmod(path, 0o700)
+            except OSError:
+                return  # there is none
+    remove_tree(mark)
 
 
 def prepare_writable(
