@@ -6,20 +6,18 @@ Files are hard links to the layers' own, so it costs directories only; whoever u
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import shutil
 import stat
 from typing import TYPE_CHECKING
 
 from corral.errors import Unsupported
+from corral.image.making import DIRECTORY, make_once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["is_opaque", "is_whiteout", "merged_tree"]
 
-_DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque", "user.fuseoverlayfs.opaque")
 
 
@@ -30,20 +28,9 @@ def merged_tree(store: str, chain_id: str, layers: Sequence[str]) -> str:
     where the file system has no hard links; OSError.
     """
     final = os.path.join(store, ".merged-" + chain_id.partition(":")[2])
-    if os.path.isdir(final):
-        return final
-    new = f"{final}.new"
-    os.makedirs(new, mode=0o755, exist_ok=True)
-    fd = os.open(new, _DIR_FLAGS)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        if os.path.isdir(final):
-            return final
-        for name in os.listdir(fd):
-            shutil.rmtree(name, dir_fd=fd)
-        os.mkdir("root", dir_fd=fd)
-        target = os.open("root", _DIR_FLAGS, dir_fd=fd)
-        folders = [os.open(layer, _DIR_FLAGS) for layer in layers]
+
+    def fill(target: int) -> None:
+        folders = [os.open(layer, DIRECTORY) for layer in layers]
         try:
             _merge(folders, target)
         except OSError as exc:
@@ -51,14 +38,10 @@ def merged_tree(store: str, chain_id: str, layers: Sequence[str]) -> str:
                 raise Unsupported(f"merge the layers in {store}: hard links are not possible there") from exc
             raise
         finally:
-            os.close(target)
             for folder in folders:
                 os.close(folder)
-        os.rename("root", final, src_dir_fd=fd)
-        os.rmdir(new)
-    finally:
-        os.close(fd)
-    return final
+
+    return make_once(final, fill)
 
 
 def is_whiteout(status: os.stat_result) -> bool:
@@ -105,7 +88,7 @@ def _take(
     status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if stat.S_ISDIR(status.st_mode):
         seen.add(name)
-        fd = os.open(name, _DIR_FLAGS, dir_fd=folder)
+        fd = os.open(name, DIRECTORY, dir_fd=folder)
         below.setdefault(name, []).append(fd)
         if is_opaque(fd):
             closed.add(name)
@@ -121,7 +104,7 @@ def _take(
 
 def _merge_directory(inner: list[int], name: str, target: int) -> None:
     os.mkdir(name, 0o700, dir_fd=target)
-    fd = os.open(name, _DIR_FLAGS, dir_fd=target)
+    fd = os.open(name, DIRECTORY, dir_fd=target)
     try:
         _merge(inner, fd)
     finally:

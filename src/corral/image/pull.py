@@ -6,8 +6,8 @@ fetched, and those that another pull is fetching are waited for, so any number o
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from corral.errors import CorralError, InvalidArgument, NotFound, Unavailable, Unsupported
@@ -18,6 +18,7 @@ from corral.image.guard import Work
 from corral.image.http import Patience
 from corral.image.ingest import claim
 from corral.image.manifest import MAX_CONFIG_BYTES, Descriptor, Index, Manifest, parse_manifest
+from corral.image.parallel import do_all
 from corral.image.platforms import fits, host_platform, parse_platform, select
 from corral.image.progress import Cancel, Cancelled, Meter, OnProgress, Progress
 from corral.image.registries import Endpoint, Registries, load_registries
@@ -188,30 +189,19 @@ class _Puller:
                 done = layer.size if state == "present" else 0
                 self._on_progress(Progress(layer.digest, "layer", state, done, layer.size))
         missing = [layer for layer in layers if not self._store.blobs.has(layer.digest)]
-        if not missing:
-            return
-        with ThreadPoolExecutor(max(1, min(self._access.parallel, len(missing))), "corral-pull") as pool:
-            futures = [pool.submit(self._fetch_blob, source, layer, "layer") for layer in missing]
-            try:
-                finished, _pending = wait(futures, return_when=FIRST_EXCEPTION)
-                for future in finished:
-                    future.result()
-            except BaseException:
-                # One layer cannot be had, or Ctrl-C: the others stop at their next chunk, and what they have stays.
-                source.cancel.set()
-                for future in futures:
-                    future.cancel()
-                raise
+        # When one layer cannot be had the others stop at their next chunk, and what they have stays.
+        jobs = [partial(self._fetch_blob, source, layer, "layer") for layer in missing]
+        do_all(jobs, at_once=self._access.parallel, cancel=source.cancel, name="corral-pull")
 
     def _fetch_blob(self, source: _Source, blob: Descriptor, what: Literal["config", "layer"]) -> None:
         if what == "config" and blob.size > MAX_CONFIG_BYTES:
             raise InvalidArgument(f"fetch config {blob.digest}: larger than {MAX_CONFIG_BYTES} bytes")
         meter = Meter(Progress(blob.digest, what, "waiting", 0, blob.size), self._on_progress)
-        partial = claim(self._store.blobs, blob, source.cancel, lambda size: meter.report("elsewhere", size))
-        if partial is not None:
-            with partial:
-                meter.report("moving", partial.offset)
-                source.registry.fetch_blob(source.repository, partial, lambda size: meter.report("moving", size))
+        part = claim(self._store.blobs, blob, source.cancel, lambda size: meter.report("elsewhere", size))
+        if part is not None:
+            with part:
+                meter.report("moving", part.offset)
+                source.registry.fetch_blob(source.repository, part, lambda size: meter.report("moving", size))
         if self._store.blobs.size(blob.digest) != blob.size:
             raise InvalidArgument(f"fetch blob {blob.digest}: it has not the {blob.size} bytes that its manifest says")
         meter.report("done", blob.size)

@@ -7,8 +7,8 @@ side. Layers that are here without compression are compressed first, and the ima
 from __future__ import annotations
 
 import os
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from corral.errors import InvalidArgument
@@ -28,6 +28,7 @@ from corral.image.manifest import (
     Manifest,
     as_oci_layer,
 )
+from corral.image.parallel import do_all
 from corral.image.progress import Cancel, Meter, OnProgress, Progress
 from corral.image.pull import Access
 from corral.image.reference import parse_reference
@@ -94,17 +95,8 @@ class _Pusher:
         others = _other_repositories(image, reference)
         packed = self._packed(image)
         blobs = packed.blobs()
-        with ThreadPoolExecutor(max(1, min(parallel, len(blobs))), "corral-push") as pool:
-            futures = [pool.submit(self._send, packed, blob, others) for blob in blobs]
-            try:
-                finished, _pending = wait(futures, return_when=FIRST_EXCEPTION)
-                for future in finished:
-                    future.result()
-            except BaseException:
-                self.cancel.set()
-                for future in futures:
-                    future.cancel()
-                raise
+        jobs = [partial(self._send, packed, blob, others) for blob in blobs]
+        do_all(jobs, at_once=parallel, cancel=self.cancel, name="corral-push")
         data = self.store.blobs.read(image.digest, MAX_MANIFEST_BYTES)
         if packed is not image.manifest:
             data = dumps(packed.to_json()).encode()

@@ -9,11 +9,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 import stat
 import struct
 import zlib
 from typing import TYPE_CHECKING
+
+from corral.image.making import DIRECTORY, make_once
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["PREFIX", "shifted_layer"]
 
 PREFIX = ".shifted-"
-_DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FICLONE = 0x40049409
 _CAPABILITY = "security.capability"
@@ -38,29 +38,15 @@ def shifted_layer(store: str, layer: str, maps: tuple[Sequence[Extent], Sequence
     """
     chain = os.path.basename(os.path.dirname(layer))
     final = f"{store}/{PREFIX}{chain}-{zlib.crc32(repr(maps).encode()):08x}"
-    if os.path.isdir(final):
-        return final
-    new = f"{final}.new"
-    os.makedirs(new, mode=0o700, exist_ok=True)
-    fd = os.open(new, _DIR_FLAGS)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        if os.path.isdir(final):
-            return final
-        for name in os.listdir(fd):
-            shutil.rmtree(name, dir_fd=fd)
-        os.mkdir("root", 0o700, dir_fd=fd)
-        source, target = os.open(layer, _DIR_FLAGS), os.open("root", _DIR_FLAGS, dir_fd=fd)
+
+    def fill(target: int) -> None:
+        source = os.open(layer, DIRECTORY)
         try:
             _Copy(ids, target).directory(source, target)
         finally:
             os.close(source)
-            os.close(target)
-        os.rename("root", final, src_dir_fd=fd)
-        os.rmdir(new)
-    finally:
-        os.close(fd)
-    return final
+
+    return make_once(final, fill, mode=0o700)
 
 
 class _Copy:
@@ -77,7 +63,7 @@ class _Copy:
             status = os.stat(name, dir_fd=source, follow_symlinks=False)
             if stat.S_ISDIR(status.st_mode):
                 os.mkdir(name, 0o700, dir_fd=target)
-                inner, copy = os.open(name, _DIR_FLAGS, dir_fd=source), os.open(name, _DIR_FLAGS, dir_fd=target)
+                inner, copy = os.open(name, DIRECTORY, dir_fd=source), os.open(name, DIRECTORY, dir_fd=target)
                 try:
                     self.directory(inner, copy, f"{path}{name}/")
                 finally:
