@@ -14,6 +14,7 @@ from corral.engine.spec_limits import compile_resources, compile_rlimits
 from corral.engine.spec_mounts import INIT_PATH, compile_mounts
 from corral.errors import InvalidArgument
 from corral.linux.caps import CAPABILITIES, number_or_none
+from corral.oci import hidden
 from corral.oci.features import OCI_VERSION_MAX
 
 TYPE_CHECKING = False
@@ -39,24 +40,8 @@ DEFAULT_CAPABILITIES = (
     "CAP_SYS_CHROOT",
 )
 
-# Kernel interfaces that tell about the host, or act on it, and know no namespaces.
-MASKED_PATHS = (
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/dev/block",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-    "/sys/fs/selinux",
-)
-READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+# Above what a runtime hides by default: numbers of the host's discs, and its policy.
+MASKED_PATHS = tuple(sorted((*hidden.MASKED_PATHS, "/sys/dev/block", "/sys/fs/selinux")))
 
 # Namespace in the definition -> its word in config.json.
 _KINDS = (("pid", "pid"), ("ipc", "ipc"), ("uts", "uts"), ("cgroup", "cgroup"))
@@ -266,7 +251,7 @@ def _close(linux: Linux, definition: Definition, place: SpecPlace) -> None:
     else:
         unmasked = security.get("unmask", [])
         masked = [path for path in MASKED_PATHS if not _is_unmasked(path, unmasked)]
-        readonly = [path for path in READONLY_PATHS if not _is_unmasked(path, unmasked)]
+        readonly = [path for path in hidden.READONLY_PATHS if not _is_unmasked(path, unmasked)]
     masked += [path for path in security.get("mask", []) if path not in masked]
     linux["maskedPaths"] = masked
     linux["readonlyPaths"] = readonly

@@ -8,6 +8,7 @@ Source: runtime-spec config.md "Configuration schema example"; members and value
 from __future__ import annotations
 
 from corral.oci.features import OCI_VERSION_MAX
+from corral.oci.hidden import MASKED_PATHS, READONLY_PATHS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,23 +16,6 @@ if TYPE_CHECKING:
 
 # What even root may keep in the default container.
 _CAPABILITIES = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")
-
-# Kernel interfaces that tell about the host, or act on it, and know no namespaces.
-_MASKED_PATHS = (
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-)
-_READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 
 def default_spec(*, rootless: bool, uid: int, gid: int, has_cgroup_namespace: bool = False) -> Spec:
@@ -110,6 +94,6 @@ def _linux(rootless: bool, uid: int, gid: int, has_cgroup_namespace: bool) -> Li
     else:
         linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
     linux["namespaces"] = namespaces
-    linux["maskedPaths"] = list(_MASKED_PATHS)
-    linux["readonlyPaths"] = list(_READONLY_PATHS)
+    linux["maskedPaths"] = list(MASKED_PATHS)
+    linux["readonlyPaths"] = list(READONLY_PATHS)
     return linux
