@@ -296,10 +296,17 @@ def test_exec_passes_signals_on(box: Container) -> None:
 def test_exec_process_dies_with_the_init(box: Container) -> None:
     """The end of the init of a pid namespace ends every exec, which tells 137."""
     process = box.runtime.spawn("exec", box.id, "/bin/sleep", "1000")
-    wait_until(lambda: len(cgroups.processes(cgroups.directory(box.pid, "pids"))) > 1, "a second process")
+    # In the group it is before it is the program: until then, the init's end is a failed exec.
+    wait_until(lambda: "/bin/sleep 1000" in _words_beside(box), "the second process's program")
     box.kill("KILL")
     box.wait()
     assert process.wait(30) == 137
+
+
+def _words_beside(box: Container) -> list[str]:
+    """The command lines of the processes in the container's group, without the init's."""
+    pids = [pid for pid in cgroups.processes(cgroups.directory(box.pid, "pids")) if pid != box.pid]
+    return [Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip() for pid in pids]
 
 
 @pytest.mark.parametrize("key", ["initial", "final"])
