@@ -95,6 +95,8 @@ class Selection:
     arguments: tuple[str, ...]
     # Against what never ends, on a host that is busy with other things; a test that hangs is noticed sooner.
     limit_s: float = 3600
+    # Between two messages: longer than the longest time limit of a test inside.
+    silence_s: float = 400
     # Each part is a pytest process of its own, which runs every ``of``-th test; others run in other machines.
     parts: tuple[int, ...] = (0,)
     of: int = 1
@@ -140,6 +142,9 @@ _KINDS = ("", "-userns", "-rootless", "-systemd", "-systemd-userns", "-systemd-r
 _STAND_INS = ("test_dbus_faults.py",)
 # Layouts of groups of their own: a real systemd is what counts.
 _LAYOUTS = ("test_engine_layout.py", "test_direct_mode.py")
+# One planner for all cases, not an interpreter for each call. The suite runs cold on the host and with ALL=1, the
+# statements in the cells without user namespaces.
+_RESIDENT = "--resident"
 # Programs in Go take minutes under emulation.
 _CALLERS = ("test_failures.py", "test_s1_14_podman.py")
 
@@ -156,15 +161,16 @@ def _statements(name: str) -> Selection:
     if is_root and cell.driver == "cgroupfs":
         more = _MACHINE_FOLDERS if cell.hierarchy == "v2" else _MACHINE_FOLDERS[:1]
     ignored = (f"--ignore=tests/behaviours/{file}" for file in left_out)
-    return Selection(cell, (*_CELL_FOLDERS, *more, *ignored, "-k", _STATEMENTS))
+    options = (_RESIDENT,) if cell.has_userns else ()
+    return Selection(cell, (*_CELL_FOLDERS, *more, *ignored, *options, "-k", _STATEMENTS))
 
 
 def _all_statements(name: str) -> Selection:
     return Selection(parse_cell(name), (*_CELL_FOLDERS, *_MACHINE_FOLDERS, "-k", _STATEMENTS))
 
 
-def _conformance(name: str, part: int, of: int) -> Batch:
-    return (Selection(parse_cell(name), ("tests/conformance",), parts=(part,), of=of),)
+def _conformance(name: str, part: int, of: int, *options: str) -> Batch:
+    return (Selection(parse_cell(name), ("tests/conformance", *options), parts=(part,), of=of),)
 
 
 def default_batches() -> list[Batch]:
@@ -173,7 +179,7 @@ def default_batches() -> list[Batch]:
     The longest first, since the machines run side by side.
     """
     return [
-        *(_conformance("v2-6.1-systemd", part, 2) for part in range(2)),
+        *(_conformance("v2-6.1-systemd", part, 2, _RESIDENT) for part in range(2)),
         tuple(_statements("v2-6.1" + kind) for kind in _KINDS[:3]),
         tuple(_statements("v2-6.1" + kind) for kind in _KINDS[3:]),
         tuple(_statements("v1-6.1" + kind) for kind in _KINDS[:3]),
