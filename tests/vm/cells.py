@@ -138,15 +138,17 @@ _MACHINE_FOLDERS = ("tests/root/cgroup", "tests/userns")
 _STATEMENTS = "guest or test_s0_ or test_s1_ or test_s2_"
 # A user of its own cannot be had twice: a rootless container has a user namespace anyhow.
 _KINDS = ("", "-userns", "-rootless", "-systemd", "-systemd-userns", "-systemd-rootless")
-# A bus that stands in for systemd's, which is the same everywhere.
-_STAND_INS = ("test_dbus_faults.py",)
+# A bus that stands in for systemd's, and the generator of a page, which are the same everywhere.
+_SAME_EVERYWHERE = ("tests/behaviours/test_dbus_faults.py", "tests/behaviours/test_table.py")
 # Layouts of groups of their own: a real systemd is what counts.
-_LAYOUTS = ("test_engine_layout.py", "test_direct_mode.py")
+_LAYOUTS = ("tests/behaviours/test_engine_layout.py", "tests/behaviours/test_direct_mode.py")
+# The library's driver alone, whatever the runtime's containers are made with.
+_LIBRARY = ("tests/vm/guest/test_systemd_driver.py",)
 # One planner for all cases, not an interpreter for each call. The suite runs cold on the host and with ALL=1, the
 # statements in the cells without user namespaces.
 _RESIDENT = "--resident"
 # Programs in Go take minutes under emulation.
-_CALLERS = ("test_failures.py", "test_s1_14_podman.py")
+_CALLERS = ("tests/behaviours/test_failures.py", "tests/behaviours/test_s1_14_podman.py")
 
 
 def _statements(name: str) -> Selection:
@@ -154,13 +156,14 @@ def _statements(name: str) -> Selection:
     cell = parse_cell(name)
     is_root = not cell.is_rootless and not cell.has_userns
     is_first = is_root and cell.driver == "systemd" and cell.kernel == "6.1"
-    left_out = [*_STAND_INS]
+    left_out = [*_SAME_EVERYWHERE]
+    left_out += () if cell.driver == "systemd" and not cell.has_userns else _LIBRARY
     left_out += () if is_first else _LAYOUTS
     left_out += () if is_first and cell.hierarchy == "v2" else _CALLERS
     more: tuple[str, ...] = ()
     if is_root and cell.driver == "cgroupfs":
         more = _MACHINE_FOLDERS if cell.hierarchy == "v2" else _MACHINE_FOLDERS[:1]
-    ignored = (f"--ignore=tests/behaviours/{file}" for file in left_out)
+    ignored = (f"--ignore={file}" for file in left_out)
     options = (_RESIDENT,) if cell.has_userns else ()
     return Selection(cell, (*_CELL_FOLDERS, *more, *ignored, *options, "-k", _STATEMENTS))
 

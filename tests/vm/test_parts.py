@@ -10,7 +10,7 @@ import pytest
 from vm import machine, payload
 from vm.cells import Batch, Cell, all_batches, default_batches, parse_cell
 from vm.debian import Kernel
-from vm.store import digest, missing_tools
+from vm.store import ROOT, digest, missing_tools
 
 
 @pytest.mark.parametrize(
@@ -64,6 +64,13 @@ def test_parts_are_a_whole(batches: list[Batch]) -> None:
     for item in (item for batch in batches for item in batch if item.of > 1):
         parts.setdefault(f"{item.cell.name} of {item.of}", set()).update(item.parts)
     assert {name: set(range(int(name.rsplit(" ", 1)[1]))) for name in parts} == parts
+
+
+@BATCHES
+def test_files_that_a_cell_leaves_out_exist(batches: list[Batch]) -> None:
+    """A file that was renamed would come back unseen."""
+    words = {word for batch in batches for item in batch for word in item.arguments if word.startswith("--ignore=")}
+    assert [word for word in sorted(words) if not (ROOT / word.removeprefix("--ignore=")).is_file()] == []
 
 
 def test_digest_tells_parts_from_their_concatenation() -> None:
