@@ -1,8 +1,8 @@
 """tools/bench_cgroups.py inside a cell, where systemd runs the host. Only on request, as it takes its time::
 
-    python tests/vm/bench.py --cell v2-6.1-systemd -- -s tests/vm/guest/bench_cgroups.py
+    python tests/vm/bench.py --cell v2-6.1-systemd --limit 5400 -- -s tests/vm/guest/bench_cgroups.py
 
-The tables are in build/vm/results/.../output.txt afterwards.
+The tables are in build/results/single/CELL/output.txt afterwards.
 """
 
 from __future__ import annotations
