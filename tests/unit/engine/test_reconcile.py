@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from corral.engine import names, status
+from corral.engine import ledger, names, networks, status
 from corral.engine.places import Places
 from corral.engine.podfiles import read_pod
 from corral.engine.reconcile import reconcile
-from corral.engine.verbs import pods
+from corral.engine.verbs import find, pods
 from corral.engine.verbs.rename import rename
+from corral.runtime.record import is_locked
 from unit.engine.containers import ID, make
 
 
@@ -72,3 +74,21 @@ def test_a_pod_goes_when_its_maker_died(places: Places, name: str) -> None:
     names.reserve(places, "site", f"pod:{ID}")
     assert {row["id"] for row in reconcile(places)} <= {ID, "site"}
     assert (os.listdir(places.names), [item for item in os.listdir(places.pods) if item != ".lock"]) == ([".lock"], [])
+
+
+@pytest.mark.parametrize("verb", ["rename", "update", "network_connect", "network_disconnect"])
+def test_a_definition_is_replaced_under_the_lock(places: Places, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    """Two who change different members at once: neither loses what the other has written."""
+    make(places, network={"mode": "bridge"})
+    monkeypatch.setattr("corral.engine.networks.find_network", lambda *_: SimpleNamespace(name="other"))
+    monkeypatch.setattr("corral.engine.network.check_can_join", lambda _: None)
+    held: list[bool | None] = []
+    monkeypatch.setattr(ledger, "write_definition", lambda *_: held.append(is_locked(f"{places.container(ID)}/lock")))
+    words: dict[str, tuple[Any, ...]] = {
+        "rename": (ID, "that"),
+        "update": (ID, {"restart": {"policy": "always"}}),
+        "network_connect": ("other", ID),
+        "network_disconnect": (networks.DEFAULT, ID),
+    }
+    find(verb)(places, *words[verb])
+    assert held == [True]

@@ -86,9 +86,10 @@ def network_connect(
             raise FailedPrecondition(f"connect container {facts.definition['name']!r}: it is on network {found.name!r}")
         if facts.is_live:
             join(places, facts.definition, item, facts.pid)
-        definition = ledger.read_definition(places, container_id)
-        definition["network"] = {**definition["network"], "mode": "bridge", "attachments": [*rows, item]}
-        ledger.write_definition(places, container_id, definition)
+        with ledger.Update(places, container_id):
+            definition = ledger.read_definition(places, container_id)
+            definition["network"] = {**definition["network"], "mode": "bridge", "attachments": [*rows, item]}
+            ledger.write_definition(places, container_id, definition)
     _tell(places, "connect", found.name, container_id)
     return {"network": found.name, "container": container_id}
 
@@ -106,12 +107,13 @@ def network_disconnect(places: Places, network: str, container: str) -> dict[str
             raise NotFound(f"disconnect container {facts.definition['name']!r}: it is not on network {network!r}")
         if facts.is_live:
             leave(places, facts.definition, network)
-        definition = ledger.read_definition(places, container_id)
-        definition["network"] = {**definition["network"], "attachments": kept}
-        if not kept:
-            definition["network"] = {**definition["network"], "mode": "none"}
-            definition["network"].pop("attachments")
-        ledger.write_definition(places, container_id, definition)
+        with ledger.Update(places, container_id):
+            definition = ledger.read_definition(places, container_id)
+            definition["network"] = {**definition["network"], "attachments": kept}
+            if not kept:
+                definition["network"] = {**definition["network"], "mode": "none"}
+                definition["network"].pop("attachments")
+            ledger.write_definition(places, container_id, definition)
     _tell(places, "disconnect", network, container_id)
     return {"network": network, "container": container_id}
 
