@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from conformance.orphans import adopting_orphans
 from leaks import MARK_VARIABLE, find_leaks, new_mark, take_snapshot
 from probes import missing
 from reach import open_the_way
 
 # The folders whose every test is followed by the leak check; the black-box suites have their own.
 CHECKED_FOLDERS = tuple(Path(__file__).parent / name for name in ("docs", "root", "userns", "sweep"))
+# Those whose keepers and monitors are nobody's when they end: as this process's zombies they would keep their groups.
+INIT_FOLDERS = (*CHECKED_FOLDERS, *(Path(__file__).parent / name for name in ("soak", "engine_model")))
 
 # A busy machine is no reason to fail, so no deadline per example. CI takes the same examples each time; people explore.
 settings.register_profile(
@@ -50,6 +53,16 @@ def no_leaks(mark: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = take_snapshot(mark)
     yield
     assert find_leaks(before) == []
+
+
+@pytest.fixture(autouse=True)
+def _orphans_go_to_init(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Orphans do not come here, whatever another suite wanted, but to a test that asks for them."""
+    if any(folder in request.path.parents for folder in INIT_FOLDERS):
+        with adopting_orphans(False):
+            yield
+    else:
+        yield
 
 
 @pytest.fixture(autouse=True)

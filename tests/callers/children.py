@@ -7,14 +7,12 @@ a question about one process tree instead of a search over the whole machine.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-PR_SET_CHILD_SUBREAPER = 36
 TICK_S = 0.02
 
 
@@ -69,16 +67,13 @@ def is_zombie(pid: int) -> bool:
 class Children:
     """Starts processes and reaps orphans; owns one background thread.
 
-    `reaping` is off between the caller tests: other suites in the same session wait for
-    orphans of their own.
+    `reaping` is off between the caller tests, to which orphans do not come then: other suites
+    in the same session wait for orphans of their own.
     """
 
     reaping = True
 
     def __init__(self) -> None:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-            raise OSError(ctypes.get_errno(), "prctl PR_SET_CHILD_SUBREAPER")
         self._lock = threading.Lock()
         self._known: set[int] = set()
         self._stopped = threading.Event()

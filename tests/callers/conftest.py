@@ -20,6 +20,7 @@ from callers.images import BUSYBOX, write_docker_archive, write_oci_archive, wri
 from callers.podman import Podman
 from callers.runtime import RuntimeUnderTest
 from callers.sandbox import USER, Sandbox
+from conformance.orphans import adopting_orphans
 
 NewSandbox = Callable[[str], tuple[Sandbox, RuntimeUnderTest]]
 DEFAULT_RUNTIME = Path(__file__).parents[2] / "build" / "bin" / "corral-runtime"
@@ -33,17 +34,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         pass  # another suite in the same run has declared it
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
-    """Reap orphans while a caller test is set up and runs."""
-    Children.reaping = True
-
-
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_teardown() -> Generator[None, None, None]:
-    """Leave the orphans of other suites to them."""
+def pytest_runtest_protocol() -> Generator[None, None, object]:
+    """Adopt and reap orphans from a caller test's setup to its end; those of other suites are theirs."""
+    Children.reaping = True
     try:
-        yield
+        with adopting_orphans():
+            return (yield)
     finally:
         Children.reaping = False
 

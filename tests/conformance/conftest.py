@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conformance import cgroups, harness, host, leaks, residents, rootfs, runtimes
+from conformance.orphans import adopting_orphans
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -138,9 +139,8 @@ def directory(workspace: Path) -> Iterator[Path]:
 def _leak_check(directory: Path, _demands: None) -> Iterator[None]:
     """After each test: no new cgroup, mount, process, state or descriptor."""
     before = leaks.take_snapshot(harness.id_prefix())
-    harness.become_subreaper()
-    yield
-    harness.become_subreaper(False)
+    with adopting_orphans():
+        yield
     found = leaks.find_leaks(before, harness.id_prefix(), directory)
     assert found == [], "\n".join(["left behind:", *found])
 

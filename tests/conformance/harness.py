@@ -9,7 +9,6 @@ exit status can be waited for.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import select
@@ -28,15 +27,7 @@ if TYPE_CHECKING:
 
 # For one step. A cell of the VM bench is emulated, by a host that may be busy with other things.
 DEADLINE_S = 120.0 if "CORRAL_VM_CELL" in os.environ else 30.0
-_PR_SET_CHILD_SUBREAPER = 36
 _counter = iter(range(1, 1 << 30))
-
-
-def become_subreaper(value: bool = True) -> None:
-    """Let orphans of the runtimes' commands become children of this process, or no longer."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, int(value), 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 def driver() -> str:

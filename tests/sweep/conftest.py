@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from conformance import rootfs
+from conformance.orphans import adopting_orphans
 from sweep import tally
 from sweep.world import World, descendants
-
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 @pytest.fixture(scope="session")
@@ -26,20 +24,11 @@ def template() -> Iterator[rootfs.Template]:
     shutil.rmtree(path)
 
 
-@pytest.fixture(autouse=True)
-def orphans_go_to_init() -> None:
-    """Another suite may have made this process a subreaper; a keeper that ends would stay as its zombie."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0
-
-
 @pytest.fixture
 def subreaper() -> Iterator[None]:
     """Orphans of killed fronts become children of this process: it can see and reap them."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
-    yield
-    assert libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0
+    with adopting_orphans():
+        yield
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import subprocess
@@ -17,12 +16,12 @@ import pytest
 
 from conformance import rootfs
 from conformance import spec as specs
+from conformance.orphans import adopting_orphans
 from probes import lacking
 from sweep.world import World, descendants
 
 USER = 48711
 FIRST_SUBID, SUBIDS = 700000, 65536
-_PR_SET_CHILD_SUBREAPER = 36
 READ_ONLY_CGROUPS = """
 mount --rbind /sys/fs/cgroup /sys/fs/cgroup
 grep -o ' /sys/fs/cgroup[^ ]*' /proc/self/mountinfo | sort -u | while read -r point; do
@@ -138,9 +137,8 @@ def place(request: pytest.FixtureRequest, mark: str, no_leaks: None, template: r
     path = Path(tempfile.mkdtemp(prefix=f"{mark}-", dir="/tmp"))
     path.chmod(0o777)
     world = World(path, mark, template, owner=USER, env={"HOME": str(path), "XDG_RUNTIME_DIR": str(path)})
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
     with contextlib.ExitStack() as stack:
+        stack.enter_context(adopting_orphans())
         if name in ("user", "disabled"):
             world.user = USER
         elif name == "ranges":
@@ -156,4 +154,3 @@ def place(request: pytest.FixtureRequest, mark: str, no_leaks: None, template: r
         yield Place(name, world, is_user=name in ("user", "ranges", "disabled"), global_args=flags)
         world.clean()
     shutil.rmtree(path)
-    assert libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) == 0

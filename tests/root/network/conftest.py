@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from conformance.orphans import adopting_orphans
 from root.engine.conftest import eventually, remove_groups
 
 # Not the one of .venv: a user's container of the host's root sees nothing below a closed directory, as /root is.
@@ -27,7 +27,6 @@ USER = 48723
 FIRST_SUBID, SUBIDS = 1000000, 65536
 # The address of the host towards the world, which is the other end of a pair.
 ADDRESS, CLIENT = "192.0.2.5", "192.0.2.6"
-_PR_SET_CHILD_SUBREAPER = 36
 _PREPARE = f"""set -e
 ip link set lo up
 ip link add up0 type veth peer name up1
@@ -198,15 +197,11 @@ def make_host(mark: str, *, is_rootless: bool = False) -> Iterator[Host]:
     """A host, which is taken apart afterwards."""
     path = Path(tempfile.mkdtemp(prefix=f"{mark}-", dir="/tmp"))
     path.chmod(0o755)
-    libc = ctypes.CDLL(None, use_errno=True)
     # The keeper's group cannot be removed before somebody has waited for it, and pid 1 may take its time.
-    assert libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
-    try:
+    with adopting_orphans():
         made = Host(path, mark, is_rootless=is_rootless)
         yield made
         made.close()
-    finally:
-        libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
     shutil.rmtree(path)
 
 
