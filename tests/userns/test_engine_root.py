@@ -115,7 +115,7 @@ def test_hosts_root_without_privileges(rootless: Rootless) -> None:
     assert lines[0] == "0"
     assert int(lines[1]) > 5
     assert not os.path.lexists("/new")
-    assert rootless.corral("diff", "c") == "A /new\nA /opt/a\n"
+    assert rootless.corral("diff", "c") == "A /new\nC /opt\nA /opt/a\n"
     rootless.corral("cp", "c:/new", str(rootless.home / "got"))
     assert (rootless.home / "got").read_text() == "x\n"
     rootless.corral("rm", "c")

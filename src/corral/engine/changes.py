@@ -76,10 +76,15 @@ class Changes(Closing):
 
     def entries(self) -> list[dict[str, str]]:
         """``kind`` (A, C, D) and ``path`` of each change, by path."""
-        found: list[dict[str, str]] = []
+        found: dict[str, str] = {}
         for (shown, _), changes in zip(self._stacks, self._list(), strict=True):
-            found += [{"kind": kind, "path": shown + path} for kind, path in changes]
-        return sorted(found, key=lambda change: change["path"])
+            # As in a stack of one piece, a directory is changed with what is in it.
+            above = shown if changes else ""
+            while above:
+                found.setdefault(above, "C")
+                above = above.rpartition("/")[0]
+            found.update((shown + path, kind) for kind, path in changes)
+        return [{"kind": kind, "path": path} for path, kind in sorted(found.items())]
 
     def _list(self) -> list[list[tuple[str, str]]]:
         """The changes of each stack."""

@@ -35,6 +35,7 @@ from corral.image.manifest import (
     text_of,
 )
 from corral.image.platforms import host_platform, parse_platform, select
+from corral.image.policy import load_policy
 from corral.image.progress import Cancel
 from corral.image.reference import parse_reference
 from corral.image.sources import NOT_IMAGES_HINT, Archive, Contents, Directory, LoadContext, read_archive
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"
 _MAX_IMAGES = 1000
+# What an archive without a path is called in errors.
+_STREAM = "archive"
 
 
 def load(
@@ -65,7 +68,7 @@ def load(
     store.blobs.make_directories()
     try:
         with Work(store.path) as work:
-            return _load(LoadContext(store, work, wanted, cancel or Cancel(), name, "archive"), source)
+            return _load(LoadContext(store, work, wanted, cancel or Cancel(), name, _STREAM), source)
     finally:
         # What no image turned out to need, or all of it if the archive was not one.
         store.sweep()
@@ -89,21 +92,29 @@ def _load(context: LoadContext, source: str | int) -> list[Image]:
 def _load_stream(context: LoadContext, source: Readable) -> list[Image]:
     archive = read_archive(context, source)
     if "index.json" in archive.documents:
+        _check_policy(context, "oci-archive")
         return _load_index(context, archive)
     if "manifest.json" in archive.documents:
+        _check_policy(context, "docker-archive")
         return _load_docker(context, archive)
     raise context.refuse("neither a docker-archive nor an oci-archive", NOT_IMAGES_HINT)
+
+
+def _check_policy(context: LoadContext, transport: str) -> None:
+    load_policy().check_load(transport, "" if context.label == _STREAM else context.label)
 
 
 def _load_directory(context: LoadContext, fd: int) -> list[Image]:
     contents = Directory(context, fd)
     if contents.document("index.json") is not None:
+        _check_policy(context, "oci")
         return _load_index(context, contents)
     data = contents.document("manifest.json")
     if data is None:
         raise context.refuse(
             "neither index.json nor manifest.json is in it", "for a root filesystem use `corral import`"
         )
+    _check_policy(context, "dir")
     contents.is_flat = True
     parsed = parse_manifest(data, name=f"{context.label}/manifest.json")
     if not isinstance(parsed, Manifest):

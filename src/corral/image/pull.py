@@ -20,6 +20,7 @@ from corral.image.ingest import claim
 from corral.image.manifest import MAX_CONFIG_BYTES, Descriptor, Index, Manifest, parse_manifest
 from corral.image.parallel import do_all
 from corral.image.platforms import fits, host_platform, parse_platform, select
+from corral.image.policy import load_policy
 from corral.image.progress import Cancel, Cancelled, Meter, OnProgress, Progress
 from corral.image.registries import Endpoint, Registries, load_registries
 from corral.image.registry import Registry
@@ -106,6 +107,7 @@ class _Puller:
         self._on_progress = on_progress
         self._cancel = cancel
         self._registries = load_registries()
+        self._policy = load_policy()
         self.wanted = host_platform()
         self.is_explicit = False
 
@@ -115,6 +117,7 @@ class _Puller:
         for reference in self._registries.candidates(name):
             for endpoint in self._registries.endpoints(reference):
                 try:
+                    self._policy.check_pull(reference)
                     return self._pull_from(reference, endpoint, unless)
                 except Cancelled:
                     raise

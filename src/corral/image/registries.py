@@ -118,12 +118,12 @@ def load_registries() -> Registries:
     Raises: InvalidArgument, naming the file, for one that cannot be understood.
     """
     registries = Registries()
-    for path in _files():
+    for path in registry_files():
         _merge(registries, path)
     return registries
 
 
-def _files() -> list[str]:
+def registry_files() -> list[str]:
     """The files to read, later ones count more."""
     override = os.environ.get("CONTAINERS_REGISTRIES_CONF") or os.environ.get("REGISTRIES_CONFIG_PATH")
     own = os.path.join(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "containers")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import posix
-
+from corral.cli.context import write
 from corral.cli.flags import Command, switch
 
 TYPE_CHECKING = False
@@ -22,8 +21,9 @@ COMMANDS = (
 
 
 def run(line: Line, context: Context) -> int:
-    """Check the host: this is corral-runtime's work."""
-    from corral.engine.programs import find_program
+    """Check the host: for the runtime, and for what the engine needs besides."""
+    from corral.engine.doctor import report
 
-    program = find_program("corral-runtime")
-    posix.execv(program, [program, "doctor", *(["--json"] if line.has("json") else [])])
+    text, is_fine = report(context.environ, is_json=line.has("json"))
+    write(text)
+    return 0 if is_fine else 1
