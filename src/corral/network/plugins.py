@@ -104,7 +104,33 @@ def run_plugin(
             if isinstance(exc, subprocess.TimeoutExpired):
                 raise Timeout(f"{shown}: it did not end within {timeout_s:g} s") from exc
             raise
-    return _answer(shown, process.returncode, output, errors)
+    try:
+        return _answer(shown, process.returncode, output, errors)
+    except Unsupported as exc:
+        known = _versions(path, environment, timeout_s) if not exc.hint else ""
+        if not known:
+            raise
+        asked = f"the network asks for cniVersion {config.get('cniVersion', '')!r}, the plugin knows {known}"
+        raise Unsupported(exc.message, hint=asked) from exc
+
+
+def _versions(path: str, environment: Mapping[str, str], timeout_s: float) -> str:
+    """The versions of the specification that a plugin knows, "" if it does not say so."""
+    try:
+        done = subprocess.run(
+            [path],
+            input=b'{"cniVersion": "1.0.0"}',
+            capture_output=True,
+            env={**environment, "CNI_COMMAND": "VERSION"},
+            cwd="/",
+            timeout=timeout_s,
+            check=True,
+        )
+        answer = loads(done.stdout, "versions")
+    except (OSError, subprocess.SubprocessError, CorralError):
+        return ""
+    known = answer.get("supportedVersions") if isinstance(answer, dict) else None
+    return ", ".join(map(str, known)) if isinstance(known, list) else ""
 
 
 def _answer(shown: str, code: int, output: bytes, errors: bytes) -> dict[str, Any]:

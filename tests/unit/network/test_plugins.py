@@ -88,3 +88,15 @@ def test_program_that_a_plugin_lacks_is_named_in_the_hint(folder: Path) -> None:
     with pytest.raises(Unavailable, match="failed to locate iptables") as caught:
         run_plugin("ADD", {"type": "fake", "name": "n"}, {}, directories=directories)
     assert caught.value.hint == "install iptables: the plugin calls it"
+
+
+def test_versions_that_a_plugin_knows_are_named_in_the_hint(folder: Path) -> None:
+    """A cniVersion that is too new for a plugin is not left to be guessed."""
+    script = (
+        "if os.environ['CNI_COMMAND'] == 'VERSION':\n"
+        "    sys.exit(print(json.dumps({'supportedVersions': ['0.3.1', '0.4.0']})))\n"
+        "print(json.dumps({'code': 1, 'msg': 'incompatible CNI versions'})); sys.exit(1)"
+    )
+    with pytest.raises(Unsupported, match="incompatible CNI versions") as caught:
+        run_plugin("ADD", {"type": "fake", "name": "n", "cniVersion": "1.0.0"}, {}, directories=make(folder, script))
+    assert caught.value.hint == "the network asks for cniVersion '1.0.0', the plugin knows 0.3.1, 0.4.0"
