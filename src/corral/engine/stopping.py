@@ -12,7 +12,7 @@ from corral.engine import exits, groups, journal, leases, ledger, status
 from corral.engine.failpoints import failpoint
 from corral.engine.settle import settle
 from corral.engine.signals import SIGKILL, SIGTERM, open_init, parse_signal, send_pidfd, signal_name
-from corral.errors import CorralError, FailedPrecondition, NotFound, Timeout
+from corral.errors import CorralError, FailedPrecondition, InvalidArgument, NotFound, Timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,12 +36,18 @@ _TELL_S = 2.0
 
 
 def stop_signal_of(facts: Facts) -> int:
-    """The signal that asks it to end: the definition's, the image's, or SIGTERM."""
+    """The signal that asks it to end: the definition's, the image's, or SIGTERM, also where they name no signal.
+
+    What an image says is not ours to refuse here: a container that cannot be stopped would be the answer.
+    """
     text = facts.definition.get("process", {}).get("stop_signal", "")
     if not text and facts.record is not None:
         annotations = facts.record.read_config().get("annotations", {})
         text = annotations.get("org.opencontainers.image.stopSignal", "")
-    return parse_signal(text) if text else SIGTERM
+    try:
+        return parse_signal(text) if text else SIGTERM
+    except InvalidArgument:
+        return SIGTERM
 
 
 def intend_stop(places: Places, container_id: str, grace_s: float) -> None:

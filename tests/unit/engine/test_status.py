@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from corral.engine import files, leases, status
 from corral.engine.filters import Filter
 from corral.engine.places import Places
+from corral.engine.stopping import stop_signal_of
 from corral.errors import InvalidArgument, NotFound
 from corral.linux.procfs import read_boot_id
 from unit.engine.containers import ID, make
@@ -103,3 +105,15 @@ def test_stopping_is_shown_while_its_owner_is_at_it() -> None:
     assert status._is_stopping({"stop": stop}, 1) is True
     assert status._is_stopping({"stop": {**stop, "owner": {**owner, "start": 1}}}, 1) is False
     assert status._is_stopping({"stop": stop}, 2) is False
+
+
+@pytest.mark.parametrize(("text", "expected"), [("SIGNO", 15), ("SIGINT", 2), ("", 15)])
+def test_a_container_can_be_stopped_whatever_its_image_names_as_stop_signal(
+    places: Places, monkeypatch: pytest.MonkeyPatch, text: str, expected: int
+) -> None:
+    """A word that is no signal, in an image by anybody, is SIGTERM: else neither stop, kill nor rm would work."""
+    make(places)
+    facts = status.look(places, ID)
+    said = {"annotations": {"org.opencontainers.image.stopSignal": text}}
+    monkeypatch.setattr(facts, "record", SimpleNamespace(read_config=lambda: said))
+    assert stop_signal_of(facts) == expected
