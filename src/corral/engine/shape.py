@@ -13,6 +13,7 @@ from corral.errors import InvalidArgument
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Any
 
     # A word for a plain value; a tuple of the words that may stand there; the members of an object; in a list of one:
     # a list of such.
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["EXEC", "NETWORK", "POD", "check_members", "check_shape", "hint_for"]
 
-_HEX = frozenset("0123456789abcdef")
+_HEX, _OCTAL = frozenset("0123456789abcdef"), frozenset("01234567")
+# Every clock of ours can add so much; -1 is what says "never" to some.
+_SECONDS_MAX = 1e9
 _TEXT, _TEXTS, _MAP, _ANY = "a text", "a list of texts", "an object of texts", "an object"
-_BOOL, _INT, _NUMBER = "true or false", "a whole number", "a number"
+_BOOL, _INT, _SECONDS = "true or false", "a whole number", "a number of seconds"
 _MAPS = "a list of [inside, outside, size]"
 _OBJECTS = "a list of objects"
 
@@ -52,7 +55,7 @@ _RESOURCES: dict[str, Shape] = {
 _PROCESS: dict[str, Shape] = {
     "entrypoint": _TEXTS, "command": _TEXTS, "env": _TEXTS, "user": _TEXT, "groups": _TEXTS, "workdir": _TEXT,
     "terminal": _BOOL, "stdin": _BOOL, "stdin_once": _BOOL, "init": _BOOL, "umask": _TEXT, "ulimits": _TEXTS,
-    "stop_signal": _TEXT, "stop_timeout_s": _NUMBER,
+    "stop_signal": _TEXT, "stop_timeout_s": _SECONDS,
 }  # fmt: skip
 _SECURITY: dict[str, Shape] = {
     "privileged": _BOOL, "cap_add": _TEXTS, "cap_drop": _TEXTS, "no_new_privileges": _BOOL, "seccomp": _TEXT,
@@ -74,7 +77,7 @@ _DEFINITION: dict[str, Shape] = {
     "resources": _RESOURCES,
     "security": _SECURITY,
     "health": {
-        "command": _TEXTS, "interval_s": _NUMBER, "timeout_s": _NUMBER, "start_period_s": _NUMBER, "retries": _INT,
+        "command": _TEXTS, "interval_s": _SECONDS, "timeout_s": _SECONDS, "start_period_s": _SECONDS, "retries": _INT,
         "on_failure": ("none", "kill", "restart", "stop"),
     },
     "restart": {"policy": ("no", "always", "on-failure", "unless-stopped"), "max_retries": _INT},
@@ -109,6 +112,26 @@ def check_shape(definition: Mapping[str, object], operation: str = "create conta
     assert isinstance(chosen, str)
     if chosen and (len(chosen) != 64 or not _HEX.issuperset(chosen)):
         raise InvalidArgument(f"{operation}: the id {chosen!r} is not one of 64 hexadecimal digits")
+    _check_texts(operation, definition)
+
+
+def _check_texts(operation: str, definition: Mapping[str, Any]) -> None:
+    """Texts that are read as something else when it starts, or stops: then nobody who could mend it is there."""
+    process = definition.get("process", {})
+    if process.get("stop_signal"):
+        from corral.engine.signals import parse_signal
+
+        parse_signal(process["stop_signal"])
+    mask = process.get("umask", "")
+    if not _OCTAL.issuperset(mask) or len(mask) > 4:
+        raise InvalidArgument(f"{operation}: process.umask is {mask!r}, which is no octal mode", hint="as in 0022")
+    # Whose working directory would it be below? That of the service is nobody's.
+    for where, path in (
+        ("pid_file", definition.get("pid_file")),
+        ("root.path", definition.get("root", {}).get("path")),
+    ):
+        if path and not path.startswith("/"):
+            raise InvalidArgument(f"{operation}: {where} is {path!r}, which is no absolute path")
 
 
 def check_members(operation: str, value: Mapping[str, object], members: Shape, where: str = "") -> None:
@@ -151,9 +174,11 @@ def _fits(value: object, wanted: str) -> bool:
         return isinstance(value, str) and "\0" not in value
     if wanted == _BOOL:
         return isinstance(value, bool)
-    if wanted in (_INT, _NUMBER):
+    if wanted in (_INT, _SECONDS):
         # In JSON true is no number, as in Python it is.
-        return isinstance(value, int if wanted == _INT else (int, float)) and not isinstance(value, bool)
+        if isinstance(value, bool) or not isinstance(value, int if wanted == _INT else int | float):
+            return False
+        return wanted == _INT or -1 <= value <= _SECONDS_MAX
     if wanted == _ANY:
         return isinstance(value, dict)
     if wanted == _MAP:

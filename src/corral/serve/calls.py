@@ -20,6 +20,7 @@ __all__ = ["Call", "calls", "find_call"]
 
 # Verbs that hand over descriptors or iterate; they have streams, or work on the client's side.
 _LOCAL = frozenset({"cp", "cp_from_tar", "cp_to_tar", "exec", "export", "logs", "due"})
+_SECONDS_MAX = 1e9
 _CALLABLES = frozenset({"before_release", "attach"})
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
@@ -52,11 +53,20 @@ class Parameter:
                 return
             # In JSON true is no number, as in Python it is.
             if isinstance(value, _TYPES.get(kind, ())) and (kind == "bool" or not isinstance(value, bool)):
+                if kind == "float" and not self._is_time(value):
+                    raise InvalidArgument(
+                        f"call {verb}: {self.name!r} is no number of seconds", hint=f"at most {_SECONDS_MAX:g}"
+                    )
                 if kind == "list" and not all(isinstance(item, _TYPES[self.items]) for item in value):  # type: ignore[attr-defined]
                     break
                 return
         wanted = " or ".join(f"{kind} of {self.items}" if kind == "list" else kind for kind in self.kinds)
         raise InvalidArgument(f"call {verb}: {self.name!r} is {type(value).__name__}", hint=f"it has to be {wanted}")
+
+    @staticmethod
+    def _is_time(value: object) -> bool:
+        # What is more than that, or not a number at all as NaN is, no clock can add.
+        return isinstance(value, int | float) and abs(value) <= _SECONDS_MAX
 
 
 class Call:

@@ -39,6 +39,17 @@ GOOD: dict[str, Any] = {"root": {"kind": "host"}, "process": {"command": ["true"
         ({"restart": {"policy": "sometimes"}}, "restart.policy is 'sometimes'"),
         ({"network": {"mode": "none", "ports": [{"host_port": "80"}]}}, r"network.ports\[0\].host_port is not"),
         ({"namespaces": {"uid_map": [[0, 1]]}}, "namespaces.uid_map is not a list of"),
+        (
+            {"process": {"command": ["true"], "stop_timeout_s": float("nan")}},
+            "process.stop_timeout_s is not a number of",
+        ),
+        ({"health": {"command": ["true"], "interval_s": float("inf")}}, "health.interval_s is not a number of seconds"),
+        ({"health": {"command": ["true"], "timeout_s": 1e300}}, "health.timeout_s is not a number of seconds"),
+        ({"process": {"command": ["true"], "umask": "rwx"}}, "process.umask is 'rwx', which is no octal mode"),
+        ({"process": {"command": ["true"], "umask": "0o22"}}, "process.umask is '0o22', which is no octal mode"),
+        ({"process": {"command": ["true"], "stop_signal": "SIGNO"}}, "read signal 'SIGNO': there is no such signal"),
+        ({"pid_file": "../x"}, "pid_file is '../x', which is no absolute path"),
+        ({"root": {"kind": "rootfs", "path": "rootfs"}}, "root.path is 'rootfs', which is no absolute path"),
     ],
 )
 def test_a_definition_is_refused_when_a_member_has_another_shape(
@@ -130,7 +141,7 @@ def test_what_is_accepted_is_what_the_definition_may_have() -> None:
 PLAIN = {
     "str": "a text",
     "int": "a whole number",
-    "float": "a number",
+    "float": "a number of seconds",
     "bool": "true or false",
     "list[str]": "a list of texts",
     "dict[str, str]": "an object of texts",
