@@ -95,7 +95,8 @@ int record_open_init(int record, struct live *ret) {
     char boot_id[40];
     int r = record_read_live(record, live);
     if (r < 0)
-        return r;
+        /* A file that was cut off names nobody; whoever is left is found by the group. */
+        return r == -EPROTO ? -ESRCH : r;
     if (read_boot_id(boot_id) == 0 && strcmp(boot_id, live->boot_id) != 0)
         return -ESRCH;
     /* Opened first: what the checks then find about the pid is about this very process, or it has died. */

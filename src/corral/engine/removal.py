@@ -12,7 +12,7 @@ from corral.engine.deadfiles import remove_dead
 from corral.engine.failpoints import failpoint
 from corral.engine.images import release_image
 from corral.engine.locks import FileLock
-from corral.engine.teardown import remove_run_directory, tear_down
+from corral.engine.teardown import delete_record, remove_run_directory, tear_down
 from corral.errors import CorralError, FailedPrecondition, NotFound, ResourceExhausted, Unavailable
 
 TYPE_CHECKING = False
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from corral.engine.places import Places
     from corral.engine.status import Facts
 
-__all__ = ["make_room", "remove_container"]
+__all__ = ["bury_container", "make_room", "remove_container"]
 
 LEASE_S = 120.0
 KILL_S = 10.0
@@ -93,6 +93,21 @@ def _remove_files(facts: Facts) -> list[str]:
         attributes={"labels": facts.definition.get("labels", {})},
     )
     failpoint("rm.told")
+    return problems + remove_dead(dead)
+
+
+def bury_container(places: Places, container_id: str) -> list[str]:
+    """Remove a container whose definition cannot be read: its processes and groups by the runtime's record, its files.
+
+    Its name is free then, since what it leads to is gone. Returns what of its files could not be removed.
+    Raises: NotFound; Unavailable with what stays.
+    """
+    with leases.acquire(places, container_id, "remove", deadline_s=LEASE_S):
+        delete_record(places, container_id)
+        problems = remove_run_directory(places, container_id)
+        dead = f"{places.containers}/.dead-{container_id}-{posix.urandom(4).hex()}"
+        posix.rename(places.container(container_id), dead)
+        journal.emit(places, "container", "remove", container_id)
     return problems + remove_dead(dead)
 
 

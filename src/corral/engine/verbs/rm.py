@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 
 from corral.engine import names, status
-from corral.engine.removal import make_room, remove_container
+from corral.engine.removal import bury_container, make_room, remove_container
 from corral.engine.settle import settle
 from corral.engine.stopping import intend_removal, stop_container
-from corral.errors import FailedPrecondition, NotFound, ResourceExhausted, Timeout
+from corral.errors import FailedPrecondition, InvalidArgument, NotFound, ResourceExhausted, Timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,12 @@ def rm(
     ended now: it is removed as soon as it has ended.
     """
     container_id = names.find_id(places, reference)
-    facts = status.look(places, container_id)
+    try:
+        facts = status.look(places, container_id)
+    except InvalidArgument as exc:
+        if not force:
+            raise InvalidArgument(exc.message, hint="it was cut off: remove the container with --force") from exc
+        return {"id": container_id, "stays": bury_container(places, container_id)}
     name = facts.definition.get("name", reference)
     if facts.definition.get("is_infra"):
         raise FailedPrecondition(
