@@ -1,6 +1,7 @@
 /* Monitor specs. */
 #include "supervise/spec.h"
 
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -126,6 +127,13 @@ int spec_read(int run, struct spec *ret) {
 }
 
 bool directory_is_removed(int fd) {
+    static const char mark[] = " (deleted)";
+    char link[40], path[PATH_MAX];
     struct stat st;
-    return fd >= 0 && fstat(fd, &st) == 0 && st.st_nlink == 0;
+    if (fd < 0 || fstat(fd, &st) < 0 || st.st_nlink != 0)
+        return false;
+    /* There are servers of file systems that count no links, so the kernel has to say it as well. */
+    fmt(link, sizeof(link), "/proc/self/fd/%d", fd);
+    int n = read_link_at(AT_FDCWD, link, path, sizeof(path)), len = (int)sizeof(mark) - 1;
+    return n > len && memcmp(path + n - len, mark, (size_t)len) == 0;
 }

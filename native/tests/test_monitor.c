@@ -1,4 +1,7 @@
 /* The pure parts of monitor and keeper: log records, recovery, specs, counters. */
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "check.h"
 #include "monitor/logfile.h"
 #include "supervise/counters.h"
@@ -140,6 +143,19 @@ static void test_counters_become_json(void) {
     CHECK_TEXT("{}", out);
 }
 
+static void test_directory_is_removed_when_it_is_and_not_when_it_moved(void) {
+    char made[] = "/tmp/corral-test-XXXXXX", moved[64];
+    CHECK(mkdtemp(made) != NULL);
+    (void)snprintf(moved, sizeof(moved), "%s (deleted)", made);
+    int fd = open(made, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    CHECK(!directory_is_removed(-1) && !directory_is_removed(fd));
+    CHECK_INT(0, rename(made, moved));
+    CHECK(!directory_is_removed(fd));
+    CHECK_INT(0, rmdir(moved));
+    CHECK(directory_is_removed(fd));
+    close(fd);
+}
+
 int main(void) {
     test_cri_marks_a_line_that_goes_on();
     test_cri_keeps_every_byte();
@@ -151,5 +167,6 @@ int main(void) {
     test_spec_is_refused_when_it_is_wrong();
     test_spec_has_what_it_says();
     test_counters_become_json();
+    test_directory_is_removed_when_it_is_and_not_when_it_moved();
     return 0;
 }
