@@ -18,7 +18,6 @@ import platform
 import random
 import shutil
 import signal
-import socket
 import statistics
 import sys
 import tarfile
@@ -201,7 +200,7 @@ class Bench:
         written = self.work / "out" / "first"
         with engine.connect() as sock:
             begin = time.monotonic_ns()
-            ask(sock, request)
+            peers.ask(sock, request)
         peers.wait_for(lambda: written.exists() and written.read_text().endswith("\n"), "the workload writes")
         self.table.add(FIRST, REQUEST, (int(written.read_text()) - begin) / 1e6)
         written.unlink()
@@ -241,7 +240,7 @@ class Bench:
                 sockets = [stack.enter_context(engine.connect()) for _ in range(at_once)]
                 begin = time.monotonic()
                 with ThreadPoolExecutor(at_once) as pool:
-                    list(pool.map(_ask_all, _deal(sockets, requests)))
+                    list(pool.map(peers.ask_all, sockets, [requests[turn::at_once] for turn in range(at_once)]))
                 self.table.add(operation.format(at_once), REQUEST, few / (time.monotonic() - begin))
             settle()
 
@@ -345,24 +344,6 @@ class Bench:
         copy += [f"docker-archive:{archive}", f"docker://{PULLED}"]
         peers.wait_for(lambda: _answers(copy, self.work / "output"), "the registry takes an image")
         return pid
-
-
-def ask(sock: socket.socket, request: bytes) -> None:
-    """Send a request and wait for its answer, which is short. Raises: RuntimeError with the words of a refusal."""
-    sock.sendall(request)
-    answer = sock.recv(1 << 16)
-    if not answer.startswith(b"HTTP/1.1 200"):
-        raise RuntimeError(answer.decode(errors="replace"))
-
-
-def _ask_all(turn: tuple[socket.socket, Sequence[bytes]]) -> None:
-    for request in turn[1]:
-        ask(turn[0], request)
-
-
-def _deal(sockets: Sequence[socket.socket], requests: Sequence[bytes]) -> list[tuple[socket.socket, Sequence[bytes]]]:
-    """Each socket with its share of the requests."""
-    return [(sock, requests[number :: len(sockets)]) for number, sock in enumerate(sockets)]
 
 
 def _answers(words: Sequence[str], output: Path) -> bool:

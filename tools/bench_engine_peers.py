@@ -16,7 +16,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["IMAGE", "Containerd", "Corral", "Docker", "Engine", "Podman", "Service", "call", "cpu_s", "descendants"]
+__all__ = [
+    "IMAGE",
+    "Containerd",
+    "Corral",
+    "Docker",
+    "Engine",
+    "Podman",
+    "Service",
+    "ask",
+    "ask_all",
+    "call",
+    "cpu_s",
+    "descendants",
+]
 
 IMAGE = "localhost/corral-bench:1"
 DEADLINE_S = 300.0
@@ -40,6 +53,20 @@ def call(words: Sequence[str], output: Path) -> str:
     if status != 0:
         raise RuntimeError(f"{' '.join(words)}: {said.strip()[-600:]}")
     return said
+
+
+def ask(sock: socket.socket, request: bytes) -> None:
+    """Send a request and wait for its answer, which is short. Raises: RuntimeError with the words of a refusal."""
+    sock.sendall(request)
+    answer = sock.recv(1 << 16)
+    if not answer.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(answer.decode(errors="replace"))
+
+
+def ask_all(sock: socket.socket, requests: Sequence[bytes]) -> None:
+    """One request after the other."""
+    for request in requests:
+        ask(sock, request)
 
 
 def wait_for(condition: Callable[[], bool], what: str) -> None:
