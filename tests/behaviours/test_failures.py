@@ -25,6 +25,7 @@ from callers.podman import Podman
 from callers.sandbox import USER
 from conformance import cgroups
 from conformance.harness import Bundle, Runtime
+from conformance.orphans import adopting_orphans
 
 pytestmark = applies("root")
 POD_SLICE = "kubepods-besteffort-podreplay.slice"
@@ -41,7 +42,8 @@ def runtime_path(request: pytest.FixtureRequest) -> Path:
 def reaping() -> Iterator[None]:
     """Orphans of the callers are reaped while a test with one of them runs."""
     Children.reaping = True
-    yield
+    with adopting_orphans():
+        yield
     Children.reaping = False
 
 

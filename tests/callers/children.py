@@ -71,7 +71,7 @@ class Children:
     in the same session wait for orphans of their own.
     """
 
-    reaping = True
+    reaping = False
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

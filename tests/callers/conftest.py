@@ -23,6 +23,7 @@ from callers.sandbox import USER, Sandbox
 from conformance.orphans import adopting_orphans
 
 NewSandbox = Callable[[str], tuple[Sandbox, RuntimeUnderTest]]
+HERE = Path(__file__).parent
 DEFAULT_RUNTIME = Path(__file__).parents[2] / "build" / "bin" / "corral-runtime"
 
 
@@ -35,8 +36,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol() -> Generator[None, None, object]:
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, None, object]:
     """Adopt and reap orphans from a caller test's setup to its end; those of other suites are theirs."""
+    # Of all hooks of a test this one is called for those of other folders too.
+    if HERE not in item.path.parents:
+        return (yield)
     Children.reaping = True
     try:
         with adopting_orphans():
@@ -110,8 +114,10 @@ def new_sandbox(children: Children, base: Path, runtime_path: Path) -> Iterator[
 
     yield make
     Children.reaping = True
-    complaints = [complaint for sandbox in opened for complaint in sandbox.close()]
-    stop_helpers()
+    with adopting_orphans():
+        complaints = [complaint for sandbox in opened for complaint in sandbox.close()]
+        stop_helpers()
+    Children.reaping = False
     assert complaints == []
 
 

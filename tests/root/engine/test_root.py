@@ -126,8 +126,9 @@ def test_commit_makes_an_image_of_it(engine: Engine, container: str) -> None:
     made = engine.call("commit", container, {"name": "second", "changes": ["ENV A=1", 'CMD ["sh"]'], "message": "m"})
     assert engine.look(container).is_live == was_live
     assert not was_live or engine.look(container).status == "running"
-    script = "cat /etc/new /data/in/f; ls /etc/old; stat -c %u /etc/new; echo $A"
-    other = run(engine, "second", "sh", "-c", f"{script} 2>&1")
+    # Both streams by one pipe: what comes by two has no order.
+    script = "exec 2>&1; cat /etc/new /data/in/f; ls /etc/old; stat -c %u /etc/new; echo $A"
+    other = run(engine, "second", "sh", "-c", script)
     engine.wait(other)
     shown = engine.output(other)
     assert shown[:2] == [b"new", b"1"]
