@@ -64,15 +64,20 @@ def end_of(engine: Engine, container: str) -> dict[str, Any]:
     return end
 
 
+def driven() -> dict[str, Any]:
+    """By the driver of the cell, where a machine runs this."""
+    return {"cgroup_manager": "systemd"} if os.environ.get("CORRAL_VM_DRIVER") == "systemd" else {}
+
+
 def memory() -> dict[str, Any]:
     """The container's own limit."""
-    return {"resources": {"memory_bytes": LIMIT, "memory_swap_bytes": LIMIT}}
+    return {"resources": {"memory_bytes": LIMIT, "memory_swap_bytes": LIMIT}, **driven()}
 
 
 def init_eats(engine: Engine) -> dict[str, Any]:
     """Init itself, in its first millisecond, over its own limit."""
     end = end_of(engine, engine.run(*EATER, **memory()))
-    assert (end["code"], end["oom_killed"], end["reason"]) == (137, True, "OOMKilled"), end
+    assert (end["code"], end.get("oom_killed"), end.get("reason")) == (137, True, "OOMKilled"), end
     assert end["oom"]["whose"] in OWN, end
     assert end["oom"]["victim"] in ("init", "unknown"), end
     return end
@@ -81,7 +86,7 @@ def init_eats(engine: Engine) -> dict[str, Any]:
 def init_eats_later(engine: Engine) -> dict[str, Any]:
     """Init, after it has run for a while."""
     end = end_of(engine, engine.run("sh", "-c", "sleep 0.05; exec prlimit --as=300000000 tail /dev/zero", **memory()))
-    assert (end["code"], end["oom_killed"], end["reason"]) == (137, True, "OOMKilled"), end
+    assert (end["code"], end.get("oom_killed"), end.get("reason")) == (137, True, "OOMKilled"), end
     assert end["oom"]["whose"] in OWN, end
     assert end["oom"]["victim"] in ("init", "unknown"), end
     return end
@@ -122,16 +127,41 @@ def child_eats_before_a_kill(engine: Engine) -> dict[str, Any]:
 
 def limit_of_the_parent(engine: Engine) -> dict[str, Any]:
     """The limit of the group above: it is named, and was not the container's own."""
+    if driven():
+        return limit_of_the_slice(engine)
     parent = Path(os.environ["CORRAL_CGROUP_PARENT"], "limited")
     hierarchy = read_layout().hierarchy_for("memory")
     assert hierarchy is not None
     directory = Path(f"{hierarchy.mount_point}{parent}")
     directory.mkdir(parents=True, exist_ok=True)
+    if hierarchy.version == 2:
+        for above in (directory.parent.parent, directory.parent):
+            enabled = above / "cgroup.subtree_control"
+            if "memory" not in enabled.read_text().split():
+                enabled.write_text("+memory")
     name = "memory.limit_in_bytes" if hierarchy.version == 1 else "memory.max"
     (directory / name).write_text(str(LIMIT))
-    end = end_of(engine, engine.run(*EATER, cgroup_parent=str(parent)))
-    assert (end["code"], end["oom_killed"], end["oom"]["whose"]) == (137, True, "ancestor"), end
-    assert end["oom"]["limit_of"].endswith(str(parent)), end
+    return killed_above(engine, str(parent))
+
+
+def limit_of_the_slice(engine: Engine) -> dict[str, Any]:
+    """The same by systemd: a slice is there while something is in it."""
+    name = f"{os.environ['CORRAL_CGROUP_PARENT'].strip('/').replace('-', '')}.slice"
+    keeper = engine.run("sleep", "1000", cgroup_parent=name)
+    hierarchy = read_layout().hierarchy_for("memory")
+    assert hierarchy is not None
+    limit = "memory.limit_in_bytes" if hierarchy.version == 1 else "memory.max"
+    Path(hierarchy.mount_point, name, limit).write_text(str(LIMIT))
+    end = killed_above(engine, name)
+    engine.call("rm", keeper, force=True)
+    return end
+
+
+def killed_above(engine: Engine, parent: str) -> dict[str, Any]:
+    """The end of what eats below the limit of ``parent``."""
+    end = end_of(engine, engine.run(*EATER, cgroup_parent=parent))
+    assert (end["code"], end.get("oom_killed"), end.get("oom", {}).get("whose")) == (137, True, "ancestor"), end
+    assert end["oom"]["limit_of"].endswith(parent), end
     assert end["oom"]["victim"] in ("init", "unknown"), end
     return end
 

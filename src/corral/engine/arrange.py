@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from corral.engine.definition import Definition, ImageConfig, SpecPlace
     from corral.engine.places import Places
 
-__all__ = ["Arrangement", "arrange", "cgroup_path_of", "read_image"]
+__all__ = ["Arrangement", "arrange", "cgroup_path_of", "read_image", "uses_systemd"]
 
 _NS_FILES = {"pid": "pid", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup", "user": "user", "network": "net"}
 
@@ -85,12 +85,18 @@ def read_image(places: Places, container_id: str) -> dict[str, Any]:
     return files.read_object_or_none(f"{places.container(container_id)}/image.json") or {}
 
 
+def uses_systemd(definition: dict[str, Any]) -> bool:
+    """Whether its group is a unit's: it was asked for, or its parent is a slice."""
+    parent: str = definition.get("cgroup_parent", "")
+    return definition.get("cgroup_manager") == "systemd" or parent.endswith(".slice")
+
+
 def cgroup_path_of(places: Places, definition: dict[str, Any]) -> str:
     """``linux.cgroupsPath``: the store's parent, or the one that was asked for, and the id in it; "" for no group."""
     if definition.get("cgroup_manager") == "disabled":
         return ""
     parent: str = definition.get("cgroup_parent", "")
-    if definition.get("cgroup_manager") == "systemd" or parent.endswith(".slice"):
+    if uses_systemd(definition):
         return f"{parent.rpartition('/')[2]}:corral:{definition['id']}"
     parent = parent or usable_parent(places)
     return f"/{parent.strip('/')}/{definition['id']}" if parent else ""

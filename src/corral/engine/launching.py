@@ -6,9 +6,14 @@ a socket of which the keeper gives the other end to the monitor.
 
 from __future__ import annotations
 
+import posix
+
+from corral.cgroup.location import CGROUPFS, SYSTEMD, SystemdLocation, parse_cgroups_path
+from corral.engine.arrange import uses_systemd
 from corral.engine.counters import counter_files
 from corral.engine.keeper import Keeper, Monitor
 from corral.engine.parents import keeper_arguments
+from corral.engine.places import is_rootless
 from corral.engine.programs import exit_command
 from corral.engine.spec import runtime_flags
 from corral.errors import Unavailable
@@ -39,16 +44,13 @@ def create_process(facts: Facts, arrangement: Arrangement, run: int) -> int:
     Raises: CorralError with what the plan or the kernel refused; nothing is left then but an empty run directory.
     """
     places, container_id = facts.places, facts.container_id
-    words = ["--root", places.runtime_root]
-    if not _is_systemd(facts):
-        words.append("--cgroup-manager=cgroupfs")
-    words += ["create", *runtime_flags(facts.definition), "--bundle", places.bundle(container_id), container_id]  # type: ignore[arg-type]
+    is_systemd = uses_systemd(facts.definition)
+    words = ["--root", places.runtime_root, f"--cgroup-manager={SYSTEMD if is_systemd else CGROUPFS}", "create"]
+    if is_systemd:
+        # Its counters are read after its end, when systemd would have taken an empty scope away.
+        words.append("--cgroup-layout=engine")
+    words += [*runtime_flags(facts.definition), "--bundle", places.bundle(container_id), container_id]  # type: ignore[arg-type]
     return converse(places, monitor_spec(facts, run, arrangement), words, _root_plan(facts, arrangement))
-
-
-def _is_systemd(facts: Facts) -> bool:
-    parent: str = facts.definition.get("cgroup_parent", "")
-    return facts.definition.get("cgroup_manager") == "systemd" or parent.endswith(".slice")
 
 
 def _root_plan(facts: Facts, arrangement: Arrangement) -> RootfsPlan | None:
@@ -70,7 +72,7 @@ def converse(places: Places, spec: dict[str, str], words: list[str], rootfs: Roo
             finally:
                 theirs.close()
         session = Session(ours, monitor_pid)
-        session.begin(words, Surroundings("/", {}), rootfs=rootfs)
+        session.begin(words, Surroundings("/", _bus_environment()), rootfs=rootfs)
         while not session.is_over:
             session.receive()
         if session.refusal is not None:
@@ -78,6 +80,13 @@ def converse(places: Places, spec: dict[str, str], words: list[str], rootfs: Roo
     finally:
         ours.close()
     return session.pid
+
+
+def _bus_environment() -> dict[str, str]:
+    """What tells where a user's own systemd is."""
+    names = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
+    given = {name: posix.environ.get(name.encode(), b"").decode("utf-8", "surrogateescape") for name in names}
+    return {name: value for name, value in given.items() if value}
 
 
 def release(run_directory: str, before_release: Callable[[Monitor], None] | None) -> None:
@@ -112,19 +121,28 @@ def monitor_spec(facts: Facts, run: int, arrangement: Arrangement) -> dict[str, 
         "log_max_bytes": str(log.get("max_bytes", LOG_MAX_BYTES)),
         "log_files": str(log.get("files", LOG_FILES)),
     }
-    counters = _counters(arrangement.place["cgroups_path"])
+    counters = _counters(facts.container_id, arrangement.place["cgroups_path"])
     if counters:
         # One key a file: the items of a spec are separated by NULs.
         spec["oom"] = "\0oom=".join(counters)
     return spec
 
 
-def _counters(cgroups_path: str) -> list[str]:
-    """Files of the group that will be made; one made by systemd is found by its unit and not known yet."""
-    if not cgroups_path.startswith("/"):
+def _counters(container_id: str, cgroups_path: str) -> list[str]:
+    """Files of the group that will be made; of a user's scope none, since only the user's manager knows where it is."""
+    if not cgroups_path:
         return []
     layout = read_layout_of("self")
     hierarchy = layout.hierarchy_for("memory")
     if hierarchy is None:
         return []
+    if not cgroups_path.startswith("/"):
+        if is_rootless():
+            return []
+        from corral.cgroup.slices import place_unit
+        from corral.cgroup.systemd_layout import CONTAINER
+
+        location = parse_cgroups_path(cgroups_path, driver=SYSTEMD, container_id=container_id)
+        assert isinstance(location, SystemdLocation)
+        cgroups_path = f"{place_unit(location).path}/{CONTAINER}"
     return counter_files(hierarchy.version, hierarchy.mount_point, cgroups_path)

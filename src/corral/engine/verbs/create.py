@@ -116,7 +116,9 @@ def _resolve(places: Places, definition: dict[str, Any]) -> dict[str, Any]:
     _resolve_shared(places, definition)
     resolve_maps(places, definition)
     # Resolved now: whoever starts it later, by a policy, has another environment.
-    parent = definition.pop("cgroup_parent", "") or usable_parent(places)
+    parent = definition.pop("cgroup_parent", "")
+    if not parent and definition.get("cgroup_manager") != "systemd":
+        parent = usable_parent(places)
     if parent:
         definition["cgroup_parent"] = parent
     image = _resolve_root(places, definition)
