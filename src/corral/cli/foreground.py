@@ -69,9 +69,9 @@ class Attached:
         source = 0 if streams.stdin else -1
         if streams.stdin and streams.terminal:
             source, self._typed = posix.pipe2(posix.O_CLOEXEC)
-        # Before the first prompt: what is typed at once is the program's as well.
-        self._raw.set()
         try:
+            # Before the first prompt: what is typed at once is the program's as well.
+            self._raw.set()
             self._monitor.attach(stdin=source, stdout=1 if streams.stdout else -1, stderr=2 if streams.stderr else -1)
             if streams.terminal:
                 self._follow_size()
@@ -99,15 +99,11 @@ class Attached:
             if not self.streams.terminal:
                 self._monitor.wait_detached(_left(until))
                 return
-            handlers = {_signal.SIGWINCH: lambda *_: self._follow_size()}
-            # The terminal has to be put back, whoever ends this process; the container goes on, as after detaching.
-            handlers |= dict.fromkeys((_signal.SIGTERM, _signal.SIGHUP), _end)
-            before = {number: _signal.signal(number, handler) for number, handler in handlers.items()}
+            before = _signal.signal(_signal.SIGWINCH, lambda *_: self._follow_size())
             try:
                 self._pump(until)
             finally:
-                for number, handler in before.items():
-                    _signal.signal(number, handler)
+                _signal.signal(_signal.SIGWINCH, before)
         except Timeout:
             if until is None:
                 raise
@@ -172,10 +168,6 @@ class Attached:
 def _left(until: float | None) -> float | None:
     # Never 0, which for a socket would mean not to wait at all.
     return None if until is None else max(0.001, until - time.monotonic())
-
-
-def _end(number: int, _frame: object) -> None:
-    raise SystemExit(128 + number)
 
 
 class Proxy:

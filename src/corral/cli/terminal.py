@@ -5,6 +5,7 @@ Source: termios(3) cfmakeraw; podman-attach(1) "--detach-keys".
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import posix
 
 from corral.errors import InvalidArgument
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
 DEFAULT_DETACH = "ctrl-p,ctrl-q"
+# Who is ended by these puts the terminal back first.
+_ENDING = (_signal.SIGTERM, _signal.SIGHUP)
 _SPECIAL = {"@": 0, "[": 27, "\\": 28, "]": 29, "^": 30, "_": 31}
 
 
@@ -64,14 +67,16 @@ class KeyFilter:
 class RawMode:
     """The terminal ``fd`` without line editing and signals, from ``set`` to ``put_back``; no terminal: nothing happens.
 
-    Also usable in ``with``.
+    Meanwhile SIGTERM and SIGHUP put the terminal back and end the process by SystemExit. The handlers come before the
+    mode and go after it, so that there is no moment in which a signal leaves the terminal raw. Also usable in ``with``.
     """
 
-    __slots__ = ("_before", "_fd")
+    __slots__ = ("_before", "_fd", "_handlers")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._before: list[Any] | None = None
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         self.set()
@@ -102,15 +107,37 @@ class RawMode:
         mode[2] = (mode[2] & ~(termios.CSIZE | termios.PARENB)) | termios.CS8
         mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
         mode[6][termios.VMIN], mode[6][termios.VTIME] = 1, 0
+        for number in _ENDING:
+            # What is ignored, as below nohup, stays ignored.
+            if _signal.getsignal(number) != _signal.SIG_IGN:
+                self._handlers[number] = _signal.signal(number, self._end)
         termios.tcsetattr(self._fd, termios.TCSANOW, mode)
 
     def put_back(self) -> None:
-        """Make it as it was before. Idempotent."""
-        if self._before is not None:
-            import termios
+        """Make it as it was before. Idempotent, and so safe from a handler that interrupts it."""
+        if self._before is None:
+            return
+        self._restore(self._before)
+        for number, handler in self._handlers.items():
+            _signal.signal(number, handler)
+        self._before = None
 
-            before, self._before = self._before, None
-            termios.tcsetattr(self._fd, termios.TCSADRAIN, before)
+    def _restore(self, before: list[Any]) -> None:
+        import errno
+        import termios
+
+        while True:
+            try:
+                termios.tcsetattr(self._fd, termios.TCSADRAIN, before)
+            except termios.error as exc:
+                # A signal's handler has run meanwhile. Any other cause: the terminal has gone, and its mode with it.
+                if exc.args[0] == errno.EINTR:
+                    continue
+            return
+
+    def _end(self, number: int, _frame: object) -> None:
+        self.put_back()
+        raise SystemExit(128 + number)
 
 
 def size_or_none(fd: int) -> tuple[int, int] | None:

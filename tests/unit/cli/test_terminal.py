@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+
 import pytest
 
 from corral.cli.terminal import KeyFilter, parse_keys
@@ -44,3 +52,64 @@ def test_filter_finds_the_keys_across_reads(chunks: list[bytes], expected: bytes
 def test_filter_without_keys_passes_everything() -> None:
     """--detach-keys ''."""
     assert KeyFilter(b"").feed(b"\x10\x11") == b"\x10\x11"
+
+
+# Ends itself by a signal at each moment around the change of the mode: before and after it, there and back.
+_ENDED_AT = """
+import os, signal, sys, termios
+sys.path[:0] = sys.argv[3:]
+from corral.cli.terminal import RawMode
+
+moment, number = int(sys.argv[1]), getattr(signal, sys.argv[2])
+change, moments = termios.tcsetattr, iter(range(4))
+
+def tcsetattr(*words):
+    if next(moments, None) == moment:
+        os.kill(os.getpid(), number)
+    change(*words)
+    if next(moments, None) == moment:
+        os.kill(os.getpid(), number)
+
+termios.tcsetattr = tcsetattr
+with RawMode(0):
+    pass
+"""
+_HANGS_UP = """
+import os, signal, sys
+sys.path[:0] = sys.argv[1:]
+from corral.cli.terminal import RawMode
+
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+with RawMode(0):
+    os.kill(os.getpid(), signal.SIGHUP)
+"""
+
+
+@pytest.fixture
+def terminal() -> Iterator[int]:
+    """A terminal's descriptor."""
+    master, slave = pty.openpty()
+    yield slave
+    os.close(master)
+    os.close(slave)
+
+
+def _run(terminal: int, script: str, *words: str) -> int:
+    command = [sys.executable, "-c", script, *words, *sys.path]
+    return subprocess.run(command, stdin=terminal, timeout=60, check=False).returncode
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("moment", range(4))
+def test_terminal_is_put_back_when_a_signal_comes_with_the_change_of_its_mode(
+    terminal: int, moment: int, name: str
+) -> None:
+    """There is no moment in which a signal ends the process and leaves the terminal raw."""
+    before = termios.tcgetattr(terminal)
+    code = _run(terminal, _ENDED_AT, str(moment), name)
+    assert (128 + getattr(signal, name), before) == (code, termios.tcgetattr(terminal))
+
+
+def test_hangup_stays_ignored_when_the_terminal_is_raw(terminal: int) -> None:
+    """What nohup(1) has set holds."""
+    assert _run(terminal, _HANGS_UP) == 0
