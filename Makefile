@@ -71,7 +71,7 @@ test-vm: setup-test native ## the tests in virtual machines: pure cgroup v2, v1,
 
 behaviours: setup-test native ## docs/behaviours.md, from the statements' tests on this host and in virtual machines (ALL=1: every cell)
 	@mkdir -p build/results
-	@$(PYTEST) tests/unit/cgroup tests/root/cgroup tests/userns tests/behaviours --junitxml=build/results/host.xml
+	@$(PYTEST) tests/unit/cgroup tests/unit/engine tests/root/cgroup tests/root/engine/test_statements.py tests/userns tests/behaviours --junitxml=build/results/host.xml
 	@$(PYTEST) tests/vm
 	@$(PY) tools/behaviours.py
 

@@ -107,6 +107,7 @@ PROBES: dict[str, Probe] = {
     "newuidmap": _newuidmap,
     "cgroup-v1": lambda: _mounted("cgroup"),
     "cgroup-v2": lambda: _mounted("cgroup2"),
+    "cgroup-v2-only": lambda: "there are cgroup v1 hierarchies" if _mounted("cgroup") == "" else _mounted("cgroup2"),
     "cpu-rt": _realtime_groups,
     "kvm": _kvm,
     "runc": _program("runc"),

@@ -69,16 +69,14 @@ STATEMENTS = {
 }
 # What the tests show at the runtime's border, and what remains for the parts above it: (part, what).
 REMAINING = {
-    "S0.5": ("engine", "a shim's record of task options, as containerd keeps one"),
-    "S0.6": ("engine", "its own pipes, re-opened after a restart"),
-    "S0.7": ("engine", "a handler's configured `binary`, compared by inode"),
-    "S0.10": ("engine", "monitors and VMMs by its policy, and the printed list of who is charged where"),
+    "S0.5": ("CRI", "the options of a handler and of a task"),
+    "S0.7": ("CRI", "a handler's configured `binary`"),
+    "S0.10": ("sandboxes", "virtual machine monitors and their helpers"),
     "S0.11": ("CRI", "a handler's generic options, refused when its configuration is loaded"),
     "S0.12": ("audit", "the command that walks over containers of any runtime"),
     "S1.4": ("CRI", "refusal when a handler's configuration is loaded"),
     "S1.5": ("CRI", "refusal when a handler's configuration is loaded"),
     "S1.6": ("CRI", "a pod's annotations, filtered before they reach the OCI configuration"),
-    "S1.15": ("engine", "`inspect`"),
     "S1.16": ("CRI", "`allowed_annotations` of a handler, and the warning"),
 }
 

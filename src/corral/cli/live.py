@@ -11,7 +11,7 @@ from corral.cli.commands.stats import sample, with_rates
 from corral.cli.render import printable, short_id, size_binary
 from corral.cli.rows import status_text
 from corral.cli.terminal import RawMode, size_or_none
-from corral.errors import CorralError
+from corral.linux.procfs import read_cgroups
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,11 +115,10 @@ class Live:
     def _group(self, row: dict[str, Any]) -> str:
         """The container's control group, as its first process sees it from here."""
         try:
-            with open(f"/proc/{row['pid']}/cgroup", encoding="utf-8", errors="replace") as file:
-                found = [text.rstrip("\n").split(":", 2)[2] for text in file]
-        except (OSError, IndexError, CorralError):
+            found = read_cgroups(row["pid"])
+        except ProcessLookupError:
             return ""
-        return max(found, key=len, default="")
+        return max(found.values(), key=len, default="")
 
 
 def _is_quit() -> bool:

@@ -10,6 +10,7 @@ import _struct as struct
 import posix
 import time
 
+from corral.engine.files import read_bytes_or_none
 from corral.errors import AlreadyExists, CorralError, FailedPrecondition, Timeout, Unavailable
 from corral.linux.sockets import connect, peer_credentials, recv_fds, send_fds
 from corral.oci.json import loads
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from corral.engine.places import Places
     from corral.linux.sockets import Socket
 
-__all__ = ["Keeper", "Monitor", "has_keeper", "has_monitor", "monitor_pid_or_none"]
+__all__ = ["Keeper", "Monitor", "has_keeper", "has_monitor", "keeper_pid_or_none", "monitor_pid_or_none"]
 
 _HEADER = struct.Struct("<IIiI")
 _PACKET_MAX = _HEADER.size + 65536
@@ -319,6 +320,12 @@ def has_keeper(places: Places) -> bool:
         return False
     sock.close()
     return True
+
+
+def keeper_pid_or_none(places: Places) -> int | None:
+    """The pid of the keeper that listens, by its lock's file: its socket knows only who started it."""
+    text = read_bytes_or_none(f"{places.run}/keeper.lock") if has_keeper(places) else None
+    return int(text) if text and text.strip().isdigit() else None
 
 
 def has_monitor(run_directory: str) -> bool:

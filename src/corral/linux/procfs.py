@@ -125,6 +125,18 @@ def read_capabilities(pid: int | str = "self", *, proc: str = "/proc") -> Capabi
     return Capabilities(read_status(pid, proc=proc))
 
 
+def read_cgroups(pid: int | str = "self", *, proc: str = "/proc") -> dict[str, str]:
+    """The control group of a process in each hierarchy, by its controllers as the kernel lists them; "" is v2.
+
+    Raises: ProcessLookupError; FileNotFoundError cannot be told from it where the kernel has no control groups.
+    """
+    found = {}
+    for line in _read(f"{proc}/{pid}/cgroup").splitlines():
+        _, names, path = line.split(":", 2)
+        found[names] = path
+    return found
+
+
 def read_wchan(pid: int | str, *, proc: str = "/proc") -> str:
     """The kernel function that ``pid`` sleeps in; empty when it runs, or when the reader may not know."""
     text = _read(f"{proc}/{pid}/wchan").strip()

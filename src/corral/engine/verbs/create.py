@@ -8,6 +8,7 @@ import time
 from corral.engine import files, journal, names
 from corral.engine.definition import SCHEMA
 from corral.engine.failpoints import failpoint
+from corral.engine.grants import check_grant
 from corral.engine.idmaps import resolve_maps
 from corral.engine.images import lease_image, release_image
 from corral.engine.newfiles import make_locked_or_none, remove_new
@@ -115,6 +116,7 @@ def _resolve(places: Places, definition: dict[str, Any]) -> dict[str, Any]:
         definition["network"] = resolve_attachments(places, definition["network"])
     _resolve_shared(places, definition)
     resolve_maps(places, definition)
+    check_grant(definition)
     # Resolved now: whoever starts it later, by a policy, has another environment.
     parent = definition.pop("cgroup_parent", "")
     if not parent and definition.get("cgroup_manager") != "systemd":

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from corral.engine import files, groups, names, status
+from corral.engine.charged import list_charged
+from corral.engine.execends import list_execs
+from corral.engine.grants import list_delegated
 from corral.engine.settle import settle_quietly
 
 TYPE_CHECKING = False
@@ -38,10 +41,12 @@ def inspect(places: Places, reference: str, *, effective: bool = False, size: bo
             "bundle": places.bundle(container_id),
             "log": f"{places.container(container_id)}/log",
         },
-        "execs": _execs(places, container_id),
+        "execs": list_execs(places, container_id),
     }
     if facts.is_live:
         shown["monitor"] = _monitor(facts)
+        shown["charged"] = list_charged(facts)
+        shown["delegated_controllers"] = list_delegated(facts)
     if effective:
         shown["effective"] = _effective(facts)
     if size:
@@ -75,15 +80,6 @@ def _monitor(facts: Facts) -> dict[str, Any]:
         stack = files.read_bytes_or_none(f"/proc/{pid}/stack", is_link_fine=True)
         shown["stack"] = (stack or b"").decode("ascii", "replace").splitlines()
     return shown
-
-
-def _execs(places: Places, container_id: str) -> list[str]:
-    import posix
-
-    try:
-        return sorted(posix.listdir(f"{places.container_run(container_id)}/exec"))
-    except FileNotFoundError:
-        return []
 
 
 def _effective(facts: Facts) -> list[dict[str, Any]]:
