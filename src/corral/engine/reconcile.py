@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["reconcile"]
 
 THAW_S = 60.0
+SETTLE_S = 60.0
 
 
 def reconcile(places: Places, *, starts: bool = False) -> Report:
@@ -98,12 +99,15 @@ def _container(places: Places, container_id: str, report: Report, *, held: list[
     if held == [facts.definition.get("name")] and _is_quiet(facts, starts=starts):
         return
     taken = facts.state.get("leases", {})
+    starts = starts and status.is_before_boot(facts.state)
     if any(leases.is_owned(taken.get(name)) for name in ("start", "settle", "remove", "restart")):
+        if starts:
+            # Who is at work need not want it to run again, and nobody asks a second time.
+            _do(report, "start after the host's restart", container_id, lambda: _start_at_boot(facts))
         return
     if "removing" in facts.state:
         _do(report, "finish removing", container_id, lambda: remove_container(places, container_id))
         return
-    was_rebooted = status.is_before_boot(facts.state)
     if "start" in taken:
         _finish_start(facts, report)
     if "commit" in taken:
@@ -111,8 +115,8 @@ def _container(places: Places, container_id: str, report: Report, *, held: list[
     _do(report, "finish a stop", container_id, lambda: finish_stop(places, container_id))
     _do(report, "finish a restart", container_id, lambda: finish_restart(places, container_id))
     _settle(places, container_id, report)
-    if starts and was_rebooted:
-        _do(report, "start after the host's restart", container_id, lambda: _start_at_boot(places, container_id))
+    if starts:
+        _do(report, "start after the host's restart", container_id, lambda: _start_at_boot(facts))
     _follow_up(places, container_id, report)
     if taken:
         _forget_finished(places, container_id)
@@ -176,11 +180,13 @@ def _settle(places: Places, container_id: str, report: Report) -> None:
         _do(report, "settle", container_id, lambda: settle(places, container_id))
 
 
-def _start_at_boot(places: Places, container_id: str) -> bool:
-    facts = status.look(places, container_id)
-    if facts.is_live or not restart.wants_start_at_boot(facts.definition, facts.state):
+def _start_at_boot(before: Facts) -> bool:
+    """Follow its end up, whoever is at that, and start it if its policy wants that; whether it was."""
+    settle(before.places, before.container_id, wait_s=SETTLE_S)
+    facts = status.look(before.places, before.container_id)
+    if facts.run != before.run or not restart.wants_start_at_boot(facts.definition, facts.state):
         return False
-    start_container(places, container_id)
+    start_container(facts.places, facts.container_id)
     return True
 
 

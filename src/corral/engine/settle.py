@@ -95,9 +95,10 @@ def _is_due(facts: Facts) -> bool:
 
 def _judge(facts: Facts) -> dict[str, Any]:
     """Find out how the run ended, and put it on file before anybody is told (S4.11)."""
-    waiter = exits.Waiter(facts.places, facts.container_id, facts.run)
-    is_unborn = facts.state.get("run", {}).get("phase") == "intended"
-    record = waiter.record() if is_unborn else waiter.wait(exits.RECORD_BOUND_S)
+    if facts.state.get("run", {}).get("phase") == "intended" or status.is_before_boot(facts.state):
+        record = facts.record_of_end()
+    else:
+        record = exits.Waiter(facts.places, facts.container_id, facts.run).wait(exits.RECORD_BOUND_S)
     if record is None:
         record = exits.read_zombie_or_none(facts.places, facts.container_id)
     if record is None:

@@ -77,13 +77,22 @@ class Facts:
         if self.is_settled:
             judged: dict[str, Any] = self.state["exit"]
             return judged
-        record = exits.read_record_or_none(self.places.container(self.container_id), self.run)
+        record = self.record_of_end()
         if record is not None:
             return exits.to_exit(record)
         shown: dict[str, Any] = {"run": self.run, "code": None, "source": PENDING, "finished_ns": 0}
         if is_before_boot(self.state):
             shown["source"], shown["reason"] = "unknown", REBOOTED
         return shown
+
+    def record_of_end(self) -> dict[str, Any] | None:
+        """The last run's exit record, if there is one that says more than another boot does by itself."""
+        record = exits.read_record_or_none(self.places.container(self.container_id), self.run)
+        if record is not None and record.get("source") == "unknown" and is_before_boot(self.state):
+            # By a monitor or keeper of this boot, that met the files of the last: neither its clock nor its counters
+            # have to do with the run.
+            return None
+        return record
 
     def to_json(self) -> dict[str, Any]:
         """The status with what belongs to it, as ``inspect`` and ``ps`` show it."""

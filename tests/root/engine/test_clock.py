@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -131,13 +132,13 @@ def test_command_is_run_when_it_was_planned_in_an_earlier_boot(engine: Engine) -
     eventually(lambda: engine.look(container).status == "running")
 
 
-def test_nothing_is_lost_and_nobody_killed_when_the_host_was_restarted(engine: Engine, tmp_path: Path) -> None:
-    """S4.1 in another boot: leases are void, ends unknown, policies hold, who has the old numbers is left alone."""
+def reboot(tmp_path: Path, step: str) -> dict[str, Any]:
+    """What ``step`` of the worker saw after a loss of power."""
     place, boot_id = tmp_path / "rebooted", tmp_path / "boot_id"
     boot_id.write_text("11111111-2222-4333-8444-555555555555\n")
     steps = (
         f"{sys.executable} {WORKER} {place} before && mount --bind {boot_id} /proc/sys/kernel/random/boot_id"
-        f" && exec {sys.executable} {WORKER} {place} after {read_boot_id()}"
+        f" && exec {sys.executable} {WORKER} {place} {step} {read_boot_id()}"
     )
     done = subprocess.run(
         ["unshare", "-m", "--propagation", "private", "sh", "-c", steps],
@@ -147,8 +148,14 @@ def test_nothing_is_lost_and_nobody_killed_when_the_host_was_restarted(engine: E
         timeout=180,
     )
     assert (done.stderr, done.returncode) == ("", 0)
-    seen = json.loads(done.stdout)
+    seen: dict[str, Any] = json.loads(done.stdout)
     assert seen["boot"]
+    return seen
+
+
+def test_nothing_is_lost_and_nobody_killed_when_the_host_was_restarted(engine: Engine, tmp_path: Path) -> None:
+    """S4.1 in another boot: leases are void, ends unknown, policies hold, who has the old numbers is left alone."""
+    seen = reboot(tmp_path, "after")
     lost = {name: ["exited", None] for name in ("always", "plain", "leased")}
     # Its state was cut off, and nothing of this boot tells that it ever ran.
     assert seen["ends"] == {**lost, "cut": ["configured", None]}
@@ -161,6 +168,14 @@ def test_nothing_is_lost_and_nobody_killed_when_the_host_was_restarted(engine: E
         "cut": ["configured", 0],
         "ended": ["exited", 1],
         "made": ["configured", 0],
-        "failing": ["exited", 4],
+        "failing": ["exited", 6],
     }
     assert (seen["start"], seen["lines"], seen["stranger"]) == ("", 2, None)
+
+
+def test_policies_hold_when_others_come_first_after_the_hosts_restart(engine: Engine, tmp_path: Path) -> None:
+    """A keeper that meets the last boot's files invents no end, and who is at one keeps nothing from being started."""
+    seen = reboot(tmp_path, "late")
+    assert seen["problems"] == []
+    assert (seen["reason"], seen["oom"], seen["lasted_ns"]) == ("the host was restarted", None, 0)
+    assert seen["always"] == "running"
