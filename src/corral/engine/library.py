@@ -7,6 +7,7 @@ Cancelling a call leaves what it has begun to be finished by whoever comes next;
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from corral.engine import exits, journal, names, status
 from corral.engine.places import Places, is_rootless
 from corral.engine.settle import settle
-from corral.engine.streams import Pipes, Streams, changes, readable
+from corral.engine.streams import Pipes, Streams, attended_end, changes, readable
 from corral.engine.verbs import find
 from corral.errors import NotFound, Timeout
 
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 __all__ = ["Container", "Engine", "Exec", "Exit", "Image", "Pod"]
 
 _WORKERS = 32
+# Verbs that wait for what a container does have threads of their own, so that they hold nothing else up.
+_WAITERS = 256
+_WAITING = frozenset({"wait", "stop", "restart", "rm", "pod_stop", "pod_rm"})
+_LOST_S = 1.0
 
 
 class Exit:
@@ -64,9 +69,11 @@ class Engine:
         self.places = Places.find(os.environ, store=store, run=run_dir)
         self._reconciles = reconciles
         self._workers: ThreadPoolExecutor | None = None
+        self._waiters: ThreadPoolExecutor | None = None
 
     async def __aenter__(self) -> Self:
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="corral")
+        self._waiters = ThreadPoolExecutor(_WAITERS, thread_name_prefix="corral-waiting")
         await self.do(self.places.prepare)
         if self._reconciles:
             from corral.engine.reconcile import reconcile
@@ -75,18 +82,22 @@ class Engine:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        workers, self._workers = self._workers, None
-        if workers is not None:
-            workers.shutdown(wait=False, cancel_futures=True)
+        pools = (self._workers, self._waiters)
+        self._workers = self._waiters = None
+        for pool in pools:
+            if pool is not None:
+                pool.shutdown(wait=False, cancel_futures=True)
 
-    async def do(self, function: Callable[..., Any], *args: object, **options: object) -> Any:  # noqa: ANN401
+    async def do(self, function: Callable[..., Any], /, *args: object, **options: object) -> Any:  # noqa: ANN401
         """Call a blocking function in a worker thread."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._workers, functools.partial(function, *args, **options))
+        call = functools.partial(function, *args, **options)
+        return await asyncio.get_running_loop().run_in_executor(self._workers, call)
 
-    async def verb(self, name: str, *args: object, **options: object) -> Any:  # noqa: ANN401 -- each has its own
+    async def verb(self, name: str, /, *args: object, **options: object) -> Any:  # noqa: ANN401 -- each has its own
         """Call a verb (``corral.engine.verbs``) on this store in a worker thread."""
-        return await self.do(find(name), self.places, *args, **options)
+        pool = self._waiters if name in _WAITING else self._workers
+        call = functools.partial(find(name), self.places, *args, **options)
+        return await asyncio.get_running_loop().run_in_executor(pool, call)
 
     # ---- containers ------------------------------------------------------------------------------------------------
 
@@ -303,12 +314,23 @@ class Container:
 
     async def logs(self, *, follow: bool = False, since_ns: int = 0, tail: int | None = None) -> AsyncIterator[Entry]:
         """What it wrote, oldest first; with ``follow`` also what it writes, until its run is over."""
-        entries = await self.engine.verb("logs", self.id, follow=follow, since_ns=since_ns, tail=tail)
-        while True:
-            entry = await self.engine.do(next, entries, None)
-            if entry is None:
-                return
-            yield entry
+        from corral.engine.logs import take
+        from corral.engine.verbs.logs import open_log
+
+        places = self.engine.places
+        reader, is_over = await self.engine.do(open_log, places, self.id, since_ns=since_ns, tail=tail)
+        entries = reader.follow_looking(is_over) if follow else reader.read()
+        # Who follows a silent container waits on the loop, not in a thread: there are not enough of them for that.
+        async with contextlib.aclosing(changes(places.container(self.id))) as changed:
+            async for _ in changed:
+                found: list[Entry | None] = []
+                while not found or found[-1] is not None:
+                    found = await self.engine.do(take, entries)
+                    if not found:
+                        return
+                    for entry in found:
+                        if entry is not None:
+                            yield entry
 
     async def events(self, *, after: int | None = None, actions: Sequence[str] = ()) -> AsyncIterator[JSON]:
         """Its events as they happen; ``actions`` chooses (``oom``, ``died``, ``health_status`` ...)."""
@@ -373,11 +395,26 @@ class Exec:
         """Wait for its end. When the time is over, it and all it left are ended. Raises: Timeout."""
         from corral.engine.execs import end_exec
 
-        end = await self.engine.do(self._running.wait, timeout_s)
+        end = await self._end(timeout_s)
         await self.engine.do(end_exec, self._running, end)
         if end is None:
             raise Timeout(f"exec {self.id[:12]}: it did not end within {timeout_s:g} s", hint="it was ended")
         return Exit(end)
+
+    async def _end(self, timeout_s: float | None) -> JSON | None:
+        """How it ended, None if it has not in time. It is waited for on the loop as long as its monitor lives."""
+        loop = asyncio.get_running_loop()
+        until = None if timeout_s is None else loop.time() + timeout_s
+        while True:
+            left = None if until is None else max(0.0, until - loop.time())
+            record, is_over = await attended_end(self._running.directory, left)
+            if record is not None:
+                return exits.to_exit(record)
+            if is_over:
+                return None
+            end: JSON | None = await self.engine.do(self._running.wait, _LOST_S if left is None else min(left, _LOST_S))
+            if end is not None or left == 0:
+                return end
 
     async def communicate(self, data: bytes = b"") -> tuple[bytes, bytes, Exit]:
         """Send ``data`` as its input; all its output, and its end."""

@@ -15,11 +15,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["Entry", "Reader", "parse_line", "parse_stamp"]
+__all__ = ["Entry", "Reader", "parse_line", "parse_stamp", "take"]
 
 _BLOCK = 1 << 16
 _LINE_MAX = 1 << 20
 _FOLLOW_S = 1.0
+_BATCH = 256
 
 
 class Entry:
@@ -126,21 +127,29 @@ class Reader:
         from corral.linux.inotify import DirectoryWatch
 
         with DirectoryWatch(self._path.rpartition("/")[0]) as watch:
-            files = _open_all(self._path)
-            follower = _Follower(self._path, files.pop() if files else -1)
-            try:
-                if self._tail is not None:
-                    yield from self._chosen(_tail_of([*files, *follower.skip()], self._tail))
+            for entry in self.follow_looking(is_over):
+                if entry is None:
+                    watch.wait(timeout_s)
                 else:
-                    for fd in files:
-                        yield from self._chosen(_lines(fd))
-                yield from self._grow(follower, lambda: watch.wait(timeout_s), is_over)
-            finally:
-                follower.close()
-                for fd in files:
-                    posix.close(fd)
+                    yield entry
 
-    def _grow(self, follower: _Follower, wait: Callable[[], bool], is_over: Callable[[], bool]) -> Iterator[Entry]:
+    def follow_looking(self, is_over: Callable[[], bool]) -> Iterator[Entry | None]:
+        """As ``follow``, but never waits: None is all there is for now. Look again when the directory has changed."""
+        files = _open_all(self._path)
+        follower = _Follower(self._path, files.pop() if files else -1)
+        try:
+            if self._tail is not None:
+                yield from self._chosen(_tail_of([*files, *follower.skip()], self._tail))
+            else:
+                for fd in files:
+                    yield from self._chosen(_lines(fd))
+            yield from self._grow(follower, is_over)
+        finally:
+            follower.close()
+            for fd in files:
+                posix.close(fd)
+
+    def _grow(self, follower: _Follower, is_over: Callable[[], bool]) -> Iterator[Entry | None]:
         while True:
             # Asked before the last look, or what was written between the two would be lost.
             ended = is_over()
@@ -153,7 +162,7 @@ class Reader:
                 yield entry
             if ended:
                 return
-            wait()
+            yield None
 
     def _chosen(self, lines: Iterable[bytes]) -> Iterator[Entry]:
         for line in lines:
@@ -219,6 +228,16 @@ class _Follower:
             return True
         held = posix.fstat(self._fd)
         return (held.st_dev, held.st_ino) != (now.st_dev, now.st_ino)
+
+
+def take(entries: Iterator[Entry | None]) -> list[Entry | None]:
+    """Some of ``follow_looking``, up to and with the None that there are no more for now; empty at the end."""
+    found: list[Entry | None] = []
+    for entry in entries:
+        found.append(entry)
+        if entry is None or len(found) == _BATCH:
+            break
+    return found
 
 
 def _open_all(path: str) -> list[int]:

@@ -7,12 +7,12 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from typing import Self
+    from collections.abc import AsyncGenerator
+    from typing import Any, Self
 
     from corral.engine.keeper import Monitor
 
-__all__ = ["Pipes", "Streams", "readable"]
+__all__ = ["Pipes", "Streams", "attended_end", "changes", "readable"]
 
 _LIMIT = 1 << 20
 
@@ -150,7 +150,26 @@ def _set_once(future: asyncio.Future[bool]) -> None:
         future.set_result(True)
 
 
-async def changes(directory: str) -> AsyncIterator[None]:
+async def attended_end(run_directory: str, timeout_s: float | None) -> tuple[dict[str, Any] | None, bool]:
+    """The exit record of what has a monitor there, the end being the caller's; and whether the time is over.
+
+    (None, False): no monitor is there, or it died; another one may come.
+    """
+    from corral.engine.keeper import Monitor
+
+    monitor = Monitor.attending_or_none(run_directory)
+    if monitor is None:
+        return None, False
+    with monitor:
+        if not await readable(monitor.fileno(), timeout_s):
+            return None, True
+        record = monitor.receive_exit()
+        if record is not None:
+            monitor.done()
+        return record, False
+
+
+async def changes(directory: str) -> AsyncGenerator[None, None]:
     """One item at first, and then one for each change of the files in ``directory``."""
     from corral.linux.inotify import DirectoryWatch
 

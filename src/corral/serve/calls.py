@@ -21,7 +21,7 @@ __all__ = ["Call", "calls", "find_call"]
 # Verbs that hand over descriptors or iterate; they have streams, or work on the client's side.
 _LOCAL = frozenset({"cp", "cp_from_tar", "cp_to_tar", "exec", "export", "logs", "due"})
 _SECONDS_MAX = 1e9
-_CALLABLES = frozenset({"before_release", "attach"})
+_CALLABLES = frozenset({"before_release", "attach", "is_wanted"})
 _TYPES: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "bool": (bool,),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import select
 import urllib.parse
 
 import h11
@@ -14,9 +15,10 @@ from corral.serve.problems import body_of, status_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from typing import Any
+    from typing import Any, TypeVar
 
     Answering = Callable[["Request", "Connection"], Awaitable[None]]
+    _T = TypeVar("_T")
 
 __all__ = ["Connection", "Request"]
 
@@ -26,6 +28,8 @@ BODY_MAX = 4 << 20
 REQUEST_S = 30.0
 # A client that does not read a whole buffer for so long is gone for us.
 WRITE_S = 60.0
+# How often it is asked whether a client still waits for what may take any time.
+_ASK_S = 1.0
 
 
 class Request:
@@ -101,6 +105,27 @@ class Connection:
             return  # the client is gone, or does not read
         finally:
             self._writer.close()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the client still has its end open, asked of the kernel; in any thread."""
+        try:
+            poll = select.poll()
+            poll.register(self._writer.get_extra_info("socket").fileno(), 0)
+            return not poll.poll(0)
+        except (ValueError, OSError):
+            return False  # closed here
+
+    async def while_there(self, waiting: Awaitable[_T]) -> _T:
+        """What ``waiting`` gives. Raises: ConnectionResetError, and nobody waits any more, when the client has gone."""
+        task = asyncio.ensure_future(waiting)
+        try:
+            while not (await asyncio.wait((task,), timeout=_ASK_S))[0]:
+                if not self.is_there:
+                    raise ConnectionResetError
+            return task.result()
+        finally:
+            task.cancel()
 
     async def _read_request(self) -> Request | None:
         """The next request; None when the client has ended, or was told why it is not understood."""

@@ -48,7 +48,7 @@ async def _container(engine: Engine, reference: str, rest: list[str], request: R
         )
         await connection.send_lines(_as_json(entries))
     elif rest == ["wait"]:
-        end = await container.wait(request.number("timeout_s"))
+        end = await connection.while_there(container.wait(request.number("timeout_s")))
         await connection.send_json({"id": container.id, "exit": end.raw})
     else:
         raise NotFound(f"GET {request.path}: there is nothing", hint="/openapi.json lists what there is")

@@ -68,7 +68,7 @@ class Service:
                 stop = asyncio.Event()
                 for number in (signal.SIGTERM, signal.SIGINT):
                     asyncio.get_running_loop().add_signal_handler(number, stop.set)
-                server = await asyncio.start_unix_server(self._connected, sock=listener)
+                server = await asyncio.start_unix_server(self._connected, sock=listener, backlog=CLIENTS_MAX)
                 # Each answer is the kernel's of that moment, so it is true from the first one on; that the store is
                 # looked through, and that no request waits for an import, comes beside them.
                 _notify("READY=1")
@@ -213,7 +213,7 @@ class Service:
             _log.info("%s by uid %d pid %d", verb, connection.peer[1], connection.peer[0])
             with span(verb):
                 self._arrange_end(verb, arguments, connection)
-                result = await self._engine.do(call.function, self._engine.places, **arguments)
+                result = await self._engine.verb(call.verb, **arguments)
             self._hold(verb, arguments, result, connection)
             await connection.send_json(result)
         finally:
@@ -228,6 +228,8 @@ class Service:
         elif verb == "start" and arguments["reference"] in connection.held:
             connection.attended.add(arguments["reference"])
             self._attendant.excuse(arguments["reference"])
+        elif verb == "wait":
+            arguments["is_wanted"] = lambda: connection.is_there and not self._is_draining
 
     @staticmethod
     def _hold(verb: str, arguments: dict[str, Any], result: object, connection: Connection) -> None:

@@ -8,12 +8,12 @@ from corral.errors import FailedPrecondition, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from corral.engine.logs import Entry
     from corral.engine.places import Places
 
-__all__ = ["logs"]
+__all__ = ["logs", "open_log"]
 
 
 def logs(
@@ -29,6 +29,14 @@ def logs(
 
     Raises, at once: NotFound; FailedPrecondition if it keeps no log.
     """
+    reader, is_over = open_log(places, reference, since_ns=since_ns, until_ns=until_ns, tail=tail)
+    return reader.follow(is_over) if follow else reader.read()
+
+
+def open_log(
+    places: Places, reference: str, *, since_ns: int = 0, until_ns: int | None = None, tail: int | None = None
+) -> tuple[Reader, Callable[[], bool]]:
+    """A container's log, and the question whether nothing more will be written there. Raises as ``logs``."""
     container_id = names.find_id(places, reference)
     definition = ledger.read_definition(places, container_id)
     if definition.get("log", {}).get("driver") == "none":
@@ -38,9 +46,7 @@ def logs(
         )
     path = f"{places.container(container_id)}/log"
     reader = Reader(path, since_ns=since_ns, until_ns=until_ns, tail=tail)
-    if not follow:
-        return reader.read()
-    return reader.follow(lambda: _is_over(places, container_id))
+    return reader, lambda: _is_over(places, container_id)
 
 
 def _is_over(places: Places, container_id: str) -> bool:

@@ -11,6 +11,7 @@ from corral.errors import FailedPrecondition, InvalidArgument, NotFound, Resourc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from corral.engine.places import Places
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["wait"]
 
 _PAUSE_S = 0.05
+_ASK_S = 1.0
 _ENDED = frozenset({"exited", "stopped", "not-running"})
 _HEALTH = frozenset({"healthy", "unhealthy"})
 _CONDITIONS = _ENDED | _HEALTH | status.LIVE | {status.CONFIGURED, status.REMOVING, status.DEAD, "removed", "next-exit"}
@@ -30,11 +32,13 @@ def wait(
     condition: str = "exited",
     timeout_s: float | None = None,
     is_one_run: bool = False,
+    is_wanted: Callable[[], bool] | None = None,
 ) -> dict[str, Any]:
     """Block until the container is ``exited`` (one that does not run is), or its status or health is ``condition``.
 
     One that its policy starts again is not ``exited`` until that gives up or somebody stops it; with ``is_one_run`` the
     end of a run is enough. ``removed`` waits until there is no such container, ``next-exit`` for an end to come.
+    ``is_wanted`` is asked every second: when it says no, nobody waits any more, and that is a Timeout too.
     Returns ``id`` and ``exit`` (``code`` None: nobody knows).
     Raises: NotFound; Timeout; InvalidArgument for a state that there is not; FailedPrecondition for a health that
     cannot come.
@@ -45,12 +49,12 @@ def wait(
             hint=f"one of {', '.join(sorted(_CONDITIONS))}",
         )
     container_id = names.find_id(places, reference)
-    until = None if timeout_s is None else time.monotonic() + timeout_s
+    patience = _Patience(timeout_s, is_wanted)
     if condition in _ENDED:
-        end = _wait_end(places, container_id, until)
+        end = _wait_end(places, container_id, patience)
         while not is_one_run and _comes_back(places, container_id):
-            end = _wait_end(places, container_id, until)
-            _check_time(until, reference, "end, which its restart policy puts off")
+            end = _wait_end(places, container_id, patience)
+            patience.check(reference, "end, which its restart policy puts off")
             time.sleep(_PAUSE_S)
         return {"id": container_id, "exit": end}
     run = status.look(places, container_id).run
@@ -67,8 +71,8 @@ def wait(
         if condition in _HEALTH:
             _check_health(facts, condition)
         if condition == "next-exit" and (facts.is_live or facts.run > run):
-            return {"id": container_id, "exit": _wait_end(places, container_id, until)}
-        left = _check_time(until, reference, f"be {condition}: it is {facts.status}")
+            return {"id": container_id, "exit": _wait_end(places, container_id, patience)}
+        left = patience.check(reference, f"be {condition}: it is {facts.status}")
         time.sleep(pause if left is None else min(pause, left))
         pause = min(pause * 1.5, 0.1)
 
@@ -84,12 +88,25 @@ def _check_health(facts: status.Facts, condition: str) -> None:
         raise FailedPrecondition(f"wait for container {name!r} to be {condition}: it is exited")
 
 
-def _check_time(until: float | None, name: str, what: str) -> float | None:
-    """The seconds that are left. Raises: Timeout."""
-    left = None if until is None else until - time.monotonic()
-    if left is not None and left <= 0:
-        raise Timeout(f"wait for container {name!r} to {what}")
-    return left
+class _Patience:
+    """How long somebody waits: until a time, and as long as it is wanted."""
+
+    __slots__ = ("_is_wanted", "_until")
+
+    def __init__(self, timeout_s: float | None, is_wanted: Callable[[], bool] | None) -> None:
+        self._until = None if timeout_s is None else time.monotonic() + timeout_s
+        self._is_wanted = is_wanted
+
+    def check(self, name: str, what: str) -> float | None:
+        """The seconds until this is to be asked again; None: whenever something happens. Raises: Timeout."""
+        left = None if self._until is None else self._until - time.monotonic()
+        if left is not None and left <= 0:
+            raise Timeout(f"wait for container {name!r} to {what}")
+        if self._is_wanted is None:
+            return left
+        if not self._is_wanted():
+            raise Timeout(f"wait for container {name!r} to {what}: nobody waits for it any more")
+        return _ASK_S if left is None else min(left, _ASK_S)
 
 
 def _comes_back(places: Places, container_id: str) -> bool:
@@ -108,13 +125,13 @@ def _comes_back(places: Places, container_id: str) -> bool:
     return has_policy and facts.state.get("settled") != facts.run
 
 
-def _wait_end(places: Places, container_id: str, until: float | None) -> dict[str, Any]:
+def _wait_end(places: Places, container_id: str, patience: _Patience) -> dict[str, Any]:
     """How the run that is under way ends; for one that is over, how it ended."""
     while True:
         facts = status.look(places, container_id)
         if not facts.is_live:
             return _settled(places, container_id, facts.exit())
-        left = _check_time(until, facts.definition.get("name", ""), f"end: it is {facts.status}")
+        left = patience.check(facts.definition.get("name", ""), f"end: it is {facts.status}")
         record = exits.Waiter(places, container_id, facts.run).wait(left)
         if record is not None:
             return _settled(places, container_id, exits.to_exit(record))
