@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
+from conformance import options
 from conformance.conftest import _demands as _demands
 from conformance.conftest import _leak_check as _leak_check
 from conformance.conftest import bundle as bundle
@@ -25,18 +25,15 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--runtime` and `--resident`, unless another folder of the tests has done so."""
-    with contextlib.suppress(ValueError):
-        parser.addoption("--runtime", default=None, help="path of the OCI runtime to test")
-    with contextlib.suppress(ValueError):
-        parser.addoption("--resident", action="store_true", help="let a resident planner serve the tests of corral")
+    """Add `--runtime` and `--resident`."""
+    options.add_runtime(parser)
+    options.add_resident(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers."""
-    config.addinivalue_line("markers", "cold: not with `--resident`: the case starts its own planner, or wants none")
-    config.addinivalue_line("markers", "needs(*features): features of the runtime")
-    config.addinivalue_line("markers", "host(*probes): facilities of this host")
+    options.mark_cold(config)
+    options.mark_demands(config)
 
 
 @pytest.fixture(autouse=True)

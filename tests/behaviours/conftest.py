@@ -6,7 +6,6 @@ or without the user namespace, that the environment asks for (a cell of the VM b
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from behaviours import facts, places
-from conformance import cgroups, harness, residents, rootfs
+from conformance import cgroups, conftest, harness, options, rootfs
 from conformance.conftest import _leak_check as _leak_check
 from conformance.conftest import directory as directory
 from conformance.conftest import identity as identity
@@ -24,19 +23,18 @@ from conformance.conftest import template as template
 from conformance.conftest import workspace as workspace
 
 HERE = Path(__file__).parent
+any_runtime = conftest.runtime
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--runtime` and `--resident`, unless another folder of the tests has done so."""
-    with contextlib.suppress(ValueError):
-        parser.addoption("--runtime", default=None, help="path of the OCI runtime to test")
-    with contextlib.suppress(ValueError):
-        parser.addoption("--resident", action="store_true", help="let a resident planner serve the tests of corral")
+    """Add `--runtime` and `--resident`."""
+    options.add_runtime(parser)
+    options.add_resident(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers."""
-    config.addinivalue_line("markers", "cold: not with `--resident`: the case starts its own planner, or wants none")
+    options.mark_cold(config)
     config.addinivalue_line("markers", "applies(*facts): leave the test out where not all of these facts hold")
 
 
@@ -72,22 +70,13 @@ def cgroup_parent() -> Iterator[str]:
 
 
 @pytest.fixture
-def runtime(
-    request: pytest.FixtureRequest,
-    directory: Path,
-    runtime_path: str,
-    identity: tuple[str, tuple[int, ...]],
-    shared_planner: residents.SharedPlanner | None,
-) -> Iterator[harness.Runtime]:
-    """The runtime, with the driver of this run and a state root of its own; with `--resident`, a planner beside it."""
-    made = harness.Runtime(runtime_path, directory / "state", *identity)
-    if facts.driver() == "systemd":
-        made.global_args = ["--systemd-cgroup"]
+def runtime(any_runtime: harness.Runtime) -> harness.Runtime:
+    """The runtime of the conformance suite, whose driver a case may replace; a user's finds that user's session."""
+    any_runtime.global_args, any_runtime.driver_args = any_runtime.driver_args, ()
     if not facts.is_root():
         names = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS", "HOME", "USER")
-        made.env = {name: os.environ[name] for name in names if name in os.environ}
-    with residents.served(shared_planner, request.node, made.root):
-        yield made
+        any_runtime.env = {name: os.environ[name] for name in names if name in os.environ}
+    return any_runtime
 
 
 @pytest.fixture

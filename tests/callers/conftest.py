@@ -20,6 +20,7 @@ from callers.images import BUSYBOX, write_docker_archive, write_oci_archive, wri
 from callers.podman import Podman
 from callers.runtime import RuntimeUnderTest
 from callers.sandbox import USER, Sandbox
+from conformance import options
 from conformance.orphans import adopting_orphans
 
 NewSandbox = Callable[[str], tuple[Sandbox, RuntimeUnderTest]]
@@ -29,10 +30,7 @@ DEFAULT_RUNTIME = Path(__file__).parents[2] / "build" / "bin" / "corral-runtime"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Take the path of the runtime to prove."""
-    try:
-        parser.addoption("--runtime", default=None, help="path of the OCI runtime that the tests drive")
-    except ValueError:
-        pass  # another suite in the same run has declared it
+    options.add_runtime(parser)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -6,7 +6,6 @@ own build/bin/corral-runtime).
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import tempfile
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conformance import cgroups, harness, host, leaks, residents, rootfs, runtimes
+from conformance import cgroups, harness, host, leaks, options, residents, rootfs, runtimes
 from conformance.orphans import adopting_orphans
 
 if TYPE_CHECKING:
@@ -27,18 +26,15 @@ _OWN = Path(__file__).parents[2] / "build/bin/corral-runtime"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--runtime`, unless another folder of the tests has done so."""
-    with contextlib.suppress(ValueError):
-        parser.addoption("--runtime", default=None, help="path of the OCI runtime to test")
-    with contextlib.suppress(ValueError):
-        parser.addoption("--resident", action="store_true", help="let a resident planner serve the tests of corral")
+    """Add `--runtime`."""
+    options.add_runtime(parser)
+    options.add_resident(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers."""
-    config.addinivalue_line("markers", "cold: not with `--resident`: the case starts its own planner, or wants none")
-    config.addinivalue_line("markers", "needs(*features): features of the runtime")
-    config.addinivalue_line("markers", "host(*probes): facilities of this host")
+    options.mark_cold(config)
+    options.mark_demands(config)
 
 
 @pytest.fixture(scope="session")

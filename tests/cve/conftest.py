@@ -7,7 +7,6 @@ under test is known to have one of them, the test must fail, which shows that it
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance import harness, rootfs, runtimes
+from conformance import harness, options, rootfs, runtimes
 from conformance.conftest import _demands as _demands
 from conformance.conftest import _leak_check as _leak_check
 from conformance.conftest import bundle as bundle
@@ -43,16 +42,14 @@ KNOWN_VULNERABLE: dict[str, dict[str, tuple[int, ...]]] = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `--runtime`, unless another folder of the tests has done so."""
-    with contextlib.suppress(ValueError):
-        parser.addoption("--runtime", default=None, help="path of the OCI runtime to test")
+    """Add `--runtime`."""
+    options.add_runtime(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers."""
     config.addinivalue_line("markers", "cve(*names): the flaws that a test replays")
-    config.addinivalue_line("markers", "needs(*features): features of the runtime")
-    config.addinivalue_line("markers", "host(*probes): facilities of this host")
+    options.mark_demands(config)
 
 
 @pytest.fixture(scope="session")
