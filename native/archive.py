@@ -24,22 +24,32 @@ __all__ = ["archive_name", "build_archive"]
 # What is imported together is a section: each holds what its modules import, less what stands before. All others,
 # which a plan needs only now and then, are imported from their own files.
 _SECTIONS = (
-    # What planners and the engine's commands have in common, so that `corral ps` does not load the planner.
-    ("corral._boot", "corral.oci.json", "corral.linux.paths", "corral.linux.procfs", "corral.runtime.record"),
-    ("corral.runtime.main", "corral.linux.sockets", "corral.runtime.session"),
+    # What planners and the engine's commands have in common, in parts, so that neither loads what is the other's.
+    ("corral._boot", "corral.oci.json", "corral.linux.paths", "corral.linux.sockets"),
+    ("corral.linux.procfs", "corral.runtime.record"),
+    ("corral.oci.names", "corral.linux.idmap"),
+    ("corral.runtime.main", "corral.runtime.session"),
     ("corral.runtime.exec_",),
     ("corral.linux.seccomp",),
     ("corral.linux.bpf_devices",),
     ("corral.cgroup.limits_v1",),
     ("corral.cgroup.limits_v2",),
     ("corral.runtime.hints",),
-    # The engine's: what any command needs, then one section for each that people wait for.
-    ("corral.cli.main", "corral.cli.index", "corral.cli.flags", "corral.cli.context", "corral.engine.verbs"),
-    ("corral.engine.places", "corral.engine.status", "corral.engine.journal", "corral.engine.settle"),
-    ("corral.cli.commands.ps", "corral.engine.verbs.ps"),
-    ("corral.cli.foreground", "corral.engine.launching", "corral.cgroup.direct"),
-    ("corral.cli.commands.run", "corral.engine.verbs.start", "corral.engine.rootfs"),
-    ("corral.cli.commands.exec", "corral.engine.verbs.exec"),
+    # The engine's: first what a command needs where a service does the work.
+    ("corral.cli.main", "corral.cli.index", "corral.cli.flags", "corral.cli.context", "corral.cli.commands"),
+    ("corral.engine.places", "corral.engine.remote"),
+    ("corral.cli.commands.run", "corral.cli.commands.create"),
+    ("corral.image.store",),
+    ("corral.cli.foreground",),
+    ("corral.cli.commands.kill", "corral.cli.commands.rm", "corral.cli.commands.start", "corral.cli.commands.stop"),
+    ("corral.cli.commands.ps",),
+    ("corral.cli.commands.exec",),
+    # Then what does the work: what any verb needs, and one section for each that people wait for.
+    ("corral.engine.verbs", "corral.engine.status", "corral.engine.journal", "corral.engine.settle"),
+    ("corral.engine.verbs.ps",),
+    ("corral.engine.launching", "corral.cgroup.direct"),
+    ("corral.engine.verbs.start", "corral.engine.rootfs"),
+    ("corral.engine.verbs.exec",),
     ("corral.cli.commands.internal", "corral.engine.verbs.exited"),
 )
 _LIST = """

@@ -70,6 +70,25 @@ def test_cold_plan_is_imported_without_os(module: str) -> None:
     assert (result.stderr, result.stdout) == ("", "False\n")
 
 
+ASKING = """
+for name in ("main", "index", "flags", "context", "commands.{command}"):
+    __import__("corral.cli." + name)
+import corral.engine.remote
+print(*({{"corral.runtime.session", "corral.engine.settle", "corral.engine.arrange"}} & sys.modules.keys()))
+"""
+
+
+@pytest.mark.parametrize("command", ["run", "ps", "rm", "stop", "start", "kill"])
+def test_command_that_asks_a_service_loads_nothing_that_does_the_work(archive: Path, command: str) -> None:
+    """A section is loaded whole: what such a command needs shares none with the planner, nor with the verbs."""
+    script = SCRIPT.format(archive=str(archive), source=str(SRC), module="corral.cli").partition("from corral.errors")[
+        0
+    ]
+    script += ASKING.format(command=command)
+    result = subprocess.run([sys.executable, "-ISE", "-c", script], capture_output=True, text=True, timeout=60)
+    assert (result.stderr, result.stdout) == ("", "\n")
+
+
 DESCRIBED = """
 sys.path.append({source!r})
 from corral.serve.calls import calls
