@@ -85,9 +85,11 @@ def write(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Print to stderr, after what stdout has."""
+    """Print lines to stderr, after what stdout has. They may quote what containers and images say of themselves."""
+    from corral.cli.render import printable
+
     sys.stdout.flush()
-    sys.stderr.write(text)
+    sys.stderr.write("\n".join(map(printable, text.split("\n"))))
 
 
 def is_terminal(fd: int) -> bool:

@@ -122,11 +122,13 @@ def _unknown(words: list[str]) -> int:
 
 
 def report(error: CorralError) -> None:
-    """Print an error and what to do about it, one line each."""
+    """Print an error and what to do about it, one line each: both may quote what containers and registries say."""
+    from corral.cli.render import printable
+
     sys.stdout.flush()
-    sys.stderr.write(f"{' '.join(str(error).splitlines())}\n")
+    sys.stderr.write(f"{printable(' '.join(str(error).splitlines()))}\n")
     if error.hint:
-        sys.stderr.write(f"hint: {error.hint}\n")
+        sys.stderr.write(f"hint: {printable(error.hint)}\n")
 
 
 def exit_code(error: CorralError, command: str) -> int:

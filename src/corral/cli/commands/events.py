@@ -7,7 +7,7 @@ import sys
 from corral.cli.commands.logs import times
 from corral.cli.context import write
 from corral.cli.flags import FILTER, FORMAT, Command, switch, value
-from corral.cli.render import moment, short_id
+from corral.cli.render import moment, printable, short_id
 from corral.oci.json import dumps
 
 TYPE_CHECKING = False
@@ -96,7 +96,8 @@ def _text(event: dict[str, Any], line: Line) -> str:
         return f"events {event['from']} to {event['to']} are gone"
     parts = {"name": event.get("name", ""), **event.get("attributes", {})}
     shown = ", ".join(f"{key}={_value(value)}" for key, value in parts.items() if value not in ("", {}, None))
-    return f"{moment(event['time_ns'])} {event['type']} {event['action']} {short_id(str(event['id']), line)} ({shown})"
+    text = f"{moment(event['time_ns'])} {event['type']} {event['action']} {short_id(str(event['id']), line)} ({shown})"
+    return printable(text)
 
 
 def _value(value: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corral.cli.context import write
 from corral.cli.flags import FORMAT, Command
-from corral.cli.render import print_json
+from corral.cli.render import print_json, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,5 +30,5 @@ def run(line: Line, context: Context) -> int:
     else:
         for item in found:
             why = f": {item['why']}" if item.get("why") else ""
-            write(f"{item['what']} {item['id']}{why}\n")
+            write(f"{item['what']} {item['id']}{printable(why)}\n")
     return 1 if any(item.get("why") for item in found) else 0

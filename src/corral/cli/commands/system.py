@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corral.cli.context import write
 from corral.cli.flags import FORMAT, Command, switch
-from corral.cli.render import print_json, print_table, print_template, size
+from corral.cli.render import print_json, print_table, print_template, printable, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def run(line: Line, context: Context) -> int:
     else:
         for item in found:
             why = f": {item['why']}" if item.get("why") else ""
-            write(f"{item['what']} {item['id']}{why}\n")
+            write(f"{item['what']} {item['id']}{printable(why)}\n")
     return 0
 
 

@@ -1,0 +1,41 @@
+"""What is told beside tables: errors, warnings, events. A terminal is not driven by what a container calls itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from corral.cli.commands.events import COMMANDS, run
+from corral.cli.context import Context, complain
+from corral.cli.flags import Line
+from corral.cli.main import report
+from corral.engine.verbs import events
+from corral.errors import FailedPrecondition
+
+# Clears the screen, sets the title, and one more sequence by its one-byte introducer: a process may be called so.
+HOSTILE = "a\x1b[2J\x1b]0;t\x07\x9b31mé"
+TAMED = "a?[2J?]0;t??31mé"
+
+
+def test_an_error_and_its_hint_are_two_lines_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever the name of a process or file in them is, line ends included."""
+    report(FailedPrecondition(f"stop container 'x': {HOSTILE}\nstays\r", hint=f"look at {HOSTILE}"))
+    assert capsys.readouterr().err == f"stop container 'x': {TAMED} stays\nhint: look at {TAMED}\n"
+
+
+def test_a_warning_keeps_its_lines_and_loses_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    """As errors do."""
+    complain(f"warning: {HOSTILE}\nhint: none\n")
+    assert capsys.readouterr().err == f"warning: {TAMED}\nhint: none\n"
+
+
+def test_events_for_people_have_no_control_characters(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """An OOM victim chose its own name."""
+    event = {"type": "container", "action": "oom", "id": "a" * 64, "time_ns": 1, "attributes": {"victim": HOSTILE}}
+    monkeypatch.setattr(events, "events", lambda *_, **__: [event])
+    context = Context({"store": str(tmp_path / "store"), "run-dir": str(tmp_path / "run")})
+    assert 0 == run(Line(COMMANDS[0].name, {"stream": False}, []), context)
+    assert f"container oom {'a' * 12} (victim={TAMED})\n" in capsys.readouterr().out
