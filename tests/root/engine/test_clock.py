@@ -5,11 +5,8 @@ In a machine of tests/vm its own clock is set; elsewhere that of this process, w
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +19,7 @@ from corral.engine.keeper import Keeper, Monitor
 from corral.engine.reconcile import reconcile
 from corral.engine.settle import settle
 from corral.linux.procfs import read_boot_id
+from root.engine.apart import python, see_apart
 from root.engine.conftest import Engine, eventually
 
 pytestmark = pytest.mark.requires("root")
@@ -136,19 +134,10 @@ def reboot(tmp_path: Path, step: str) -> dict[str, Any]:
     """What ``step`` of the worker saw after a loss of power."""
     place, boot_id = tmp_path / "rebooted", tmp_path / "boot_id"
     boot_id.write_text("11111111-2222-4333-8444-555555555555\n")
-    steps = (
-        f"{sys.executable} {WORKER} {place} before && mount --bind {boot_id} /proc/sys/kernel/random/boot_id"
-        f" && exec {sys.executable} {WORKER} {place} {step} {read_boot_id()}"
+    seen: dict[str, Any] = see_apart(
+        f"{python(WORKER, place, 'before')} && mount --bind {boot_id} /proc/sys/kernel/random/boot_id"
+        f" && exec {python(WORKER, place, step, read_boot_id())}"
     )
-    done = subprocess.run(
-        ["unshare", "-m", "--propagation", "private", "sh", "-c", steps],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        timeout=180,
-    )
-    assert (done.stderr, done.returncode) == ("", 0)
-    seen: dict[str, Any] = json.loads(done.stdout)
     assert seen["boot"]
     return seen
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from root.engine.apart import python, see_apart
 from root.engine.conftest import Engine
 
 pytestmark = pytest.mark.requires("root")
@@ -38,13 +35,5 @@ def work(tmp_path: Path, how: str) -> object:
     """What full_disc.py prints, on a file system of two megabytes that nobody else sees."""
     place = tmp_path / "small"
     place.mkdir()
-    script = f"mount -t tmpfs -o size=2m none {place} && exec {sys.executable} {WORKER} {place} {how}"
-    done = subprocess.run(
-        ["unshare", "-m", "--propagation", "private", "sh", "-c", script],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        timeout=180,
-    )
-    assert done.stderr == ""
-    return json.loads(done.stdout)
+    seen: object = see_apart(f"mount -t tmpfs -o size=2m none {place} && exec {python(WORKER, place, how)}")
+    return seen

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from root.engine.apart import python, see_apart
 from root.engine.conftest import Engine
 
 pytestmark = pytest.mark.requires("root")
@@ -24,15 +22,7 @@ def play(tmp_path: Path, scene: str) -> dict[str, Any]:
         pytest.skip("this host has no /dev/fuse")
     folder = tmp_path / "hung"
     folder.mkdir()
-    done = subprocess.run(
-        ["unshare", "-m", "--propagation", "private", sys.executable, str(WORKER), str(folder), scene],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        timeout=180,
-    )
-    assert (done.stderr, done.returncode) == ("", 0)
-    seen: dict[str, Any] = json.loads(done.stdout)
+    seen: dict[str, Any] = see_apart(f"exec {python(WORKER, folder, scene)}")
     return seen
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from root.engine.apart import python, run_apart
 from root.engine.conftest import Engine
 from root.engine.sized import SIZE
 
@@ -35,13 +34,8 @@ def test_container_holds_no_more_than_its_size(engine: Engine, tmp_path: Path, k
         file.truncate(512 << 20)
     place.mkdir()
     subprocess.run([*MAKE[kind], str(image)], check=True, capture_output=True, timeout=120)
-    mount = f"mount -o loop,prjquota {image} {place} || exit {LACKING}; exec {sys.executable} {WORKER} {place}"
-    done = subprocess.run(
-        ["unshare", "-m", "--propagation", "private", "sh", "-c", mount],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        timeout=240,
+    done = run_apart(
+        f"mount -o loop,prjquota {image} {place} || exit {LACKING}; exec {python(WORKER, place)}",
     )
     if done.returncode == LACKING:
         pytest.skip(f"this kernel mounts no {kind} with quotas: {done.stderr.splitlines()[0]}")
