@@ -6,6 +6,7 @@ import posix
 
 from corral.engine import exits, files, host_facts, hostfiles, ledger
 from corral.engine.accounts import resolve_account
+from corral.engine.idmaps import own_user
 from corral.engine.parents import usable_parent
 from corral.engine.places import is_rootless
 from corral.engine.programs import find_program
@@ -46,7 +47,7 @@ def arrange(places: Places, definition: dict[str, Any]) -> Arrangement:
     layers = reach_layers(places, definition)
     config: ImageConfig = image.get("config", {})
     process = definition["process"]
-    user = process.get("user") or config.get("user", "")
+    user = process.get("user") or config.get("user", "") or own_user(definition)
     upper = f"{places.container(container_id)}/upper"
     seen = [upper, *layers] if paths.isdir(upper) else layers
     place: SpecPlace = {

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from corral.engine.places import Places
 
-__all__ = ["own_maps", "resolve_maps"]
+__all__ = ["own_maps", "own_user", "resolve_maps"]
 
 Extent = tuple[int, int, int]
 
@@ -84,20 +84,40 @@ def _rootless(mode: str, rest: str) -> tuple[list[Extent], list[Extent]]:
     return own_maps()
 
 
-def _keep(rest: str) -> tuple[list[Extent], list[Extent]]:
-    """The caller is itself inside: ``keep-id``, or with ``uid=`` and ``gid=`` who it is."""
+def own_user(definition: dict[str, Any]) -> str:
+    """Who a container with ``keep-id`` runs as where neither flag nor image says it: the caller. Else ""."""
+    mode, _, rest = str(definition.get("namespaces", {}).get("user", "")).partition(":")
+    if mode != "keep-id":
+        return ""
+    wanted = _kept_ids(rest)
+    return f"{wanted['uid']}:{wanted['gid']}"
+
+
+def _kept_ids(rest: str) -> dict[str, int]:
     wanted = {"uid": posix.geteuid(), "gid": posix.getegid()}
     for item in rest.split(",") if rest else []:
         key, _, value = item.partition("=")
         if key not in wanted or not value.isdigit():
             raise InvalidArgument(f"use the user namespace 'keep-id:{rest}': {item!r} is not uid=N or gid=N")
         wanted[key] = int(value)
+    return wanted
+
+
+def _keep(rest: str) -> tuple[list[Extent], list[Extent]]:
+    """The caller is itself inside: ``keep-id``, or with ``uid=`` and ``gid=`` who it is."""
+    wanted = _kept_ids(rest)
     maps = []
     for kind, own in (("uid", posix.geteuid()), ("gid", posix.getegid())):
         others = _append([], read_subids(kind, posix.geteuid()))
         at = wanted[kind]
         below = _cut(others, 0, at)
         above = _cut(others, at, sum(size for _, _, size in others))
+        if at and not below:
+            # The kernel lets nobody prepare a container in which there is no root.
+            raise ResourceExhausted(
+                f"use the user namespace 'keep-id': this user has no other {kind}s, of which one would be root inside",
+                hint=f"give it some in /etc/sub{kind}, or leave --userns out: then the user itself is root inside",
+            )
         maps.append([*below, (at, own, 1), *((inside + 1, outside, size) for inside, outside, size in above)])
     return maps[0], maps[1]
 

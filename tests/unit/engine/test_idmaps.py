@@ -61,8 +61,10 @@ def test_user_without_ranges_has_one_id(places: Places, user: list[tuple[int, in
     """Itself; and nomap leaves nothing."""
     user.clear()
     assert resolved(places) == ([(0, 1000, 1)], [(0, 1001, 1)])
-    with pytest.raises(ResourceExhausted):
-        resolved(places, user="nomap")
+    for mode in ("nomap", "keep-id"):
+        with pytest.raises(ResourceExhausted, match="no other"):
+            resolved(places, user=mode)
+    assert resolved(places, user="keep-id:uid=0,gid=0")[0] == [(0, 1000, 1)]
 
 
 @pytest.mark.usefixtures("user")
@@ -74,6 +76,15 @@ def test_user_stays_itself(places: Places) -> None:
     assert resolved(places, user="keep-id:uid=0,gid=5")[0] == [(0, 1000, 1), (1, 100000, 65536)]
     with pytest.raises(InvalidArgument):
         resolved(places, user="keep-id:shell=1")
+
+
+@pytest.mark.usefixtures("user")
+def test_user_who_stays_itself_is_who_the_program_runs_as() -> None:
+    """keep-id, as in Podman; in the other modes nobody is named."""
+    assert idmaps.own_user({"namespaces": {"user": "keep-id"}}) == "1000:1001"
+    assert idmaps.own_user({"namespaces": {"user": "keep-id:uid=7,gid=5"}}) == "7:5"
+    assert idmaps.own_user({"namespaces": {"user": "auto"}}) == ""
+    assert idmaps.own_user({}) == ""
 
 
 @pytest.mark.usefixtures("user")
