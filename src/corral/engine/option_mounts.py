@@ -24,6 +24,9 @@ _PORT_HINT = "as in -p 8080:80, -p 127.0.0.1:8080:80/tcp or -p 8000-8010:80-90"
 _KINDS: tuple[Literal["bind", "volume", "tmpfs", "image"], ...] = ("bind", "volume", "tmpfs", "image")
 _NAME_START = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _NAME_CHARS = frozenset(_NAME_START + "_.-")
+# What a volume may be given besides the kernel's words: for the engine to act on, or of no meaning on Linux.
+_VOLUME_WORDS = frozenset(("U", "z", "Z", "copy", "nocopy", "consistent", "cached", "delegated"))
+_PROPAGATIONS = tuple(f"{r}{word}" for r in ("", "r") for word in ("private", "shared", "slave", "unbindable"))
 _FROM_READ_ONLY = ("/run", "/tmp", "/var/tmp")
 _MAX_PORT = 65535
 
@@ -72,12 +75,24 @@ def _volume(value: str, cwd: str) -> Mount:
         return {"type": "volume", "source": "", "target": _target("volume", value, parts[0]), "is_anonymous": True}
     source, target = parts[0], _target("volume", value, parts[1])
     words = [word for word in parts[2].split(",") if word] if len(parts) == 3 else []
+    for word in words:
+        _check_word(value, word)
     if source.startswith(("/", ".")):
         return _options(_bind("volume", value, source, cwd), target, words)
     if not is_name(source):
         hint = "a volume's name has letters, digits and _.-; a host path begins with / or ./"
         raise refuse("volume", value, f"{source!r} is neither a volume's name nor a host path", hint)
     return _options({"type": "volume", "source": source, "target": target}, target, words)
+
+
+def _check_word(value: str, word: str) -> None:
+    """No option is passed over: somebody who wrote ``r0`` has not asked for a writable mount."""
+    from corral.oci.mount_options import MOUNT_OPTIONS
+
+    if word == "O":
+        raise refuse("volume", value, "O, an overlay above it, is not supported", "ro keeps it as it is")
+    if word not in _VOLUME_WORDS and word.partition("=")[0] not in MOUNT_OPTIONS:
+        raise refuse("volume", value, f"{word!r} is no option of a mount", "as in ro, rw, z, U, nocopy, rslave, noexec")
 
 
 def _bind(flag: str, value: str, source: str, cwd: str) -> Mount:
@@ -139,6 +154,10 @@ class _Mount:
             wants = not has_value or parse_bool("mount", content)
             self.options.append("ro" if wants == (name in ("readonly", "ro")) else "rw")
         elif name in ("bind-propagation", "propagation"):
+            if content not in _PROPAGATIONS:
+                raise refuse(
+                    "mount", self.value, f"{content!r} is no propagation", f"one of {', '.join(_PROPAGATIONS)}"
+                )
             self.options.append(content)
         elif name == "bind-nonrecursive":
             self.options.append("bind" if not has_value or parse_bool("mount", content) else "rbind")

@@ -17,9 +17,7 @@ INIT_PATH = "/run/corral-init"
 _SHM_BYTES = 64 * 1024 * 1024
 
 # The engine's own words among a mount's options: acted on elsewhere, or meaningless to the kernel.
-_OURS = frozenset(
-    ("U", "z", "Z", "O", "copy", "nocopy", "rw", "ro", "notmpcopyup", "consistent", "cached", "delegated")
-)
+_OURS = frozenset(("U", "z", "Z", "copy", "nocopy", "rw", "ro", "notmpcopyup", "consistent", "cached", "delegated"))
 _PROPAGATION = frozenset("shared rshared slave rslave private rprivate unbindable runbindable".split())
 # A mount of one's own on these replaces everything that would have been mounted beneath.
 _WHOLE = ("/dev", "/proc", "/sys")
