@@ -59,6 +59,10 @@ class Counters:
                 self._directories[""] = directory
         self.is_v1 = frozenset(is_v1)
 
+    def has_group(self) -> bool:
+        """Whether it was put into a group of its own at all: rootless containers may go without."""
+        return bool(self._directories)
+
     def is_there(self) -> bool:
         """Whether it has a group to ask, still."""
         return any(paths.isdir(directory) for directory in self._directories.values())

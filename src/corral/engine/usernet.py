@@ -222,6 +222,8 @@ def _refusal(kind: str, words: str) -> Unavailable:
     hint = ""
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         hint = "this user cannot use /dev/net/tun: have root run modprobe tun and chmod 666 /dev/net/tun"
+    elif "interface not usable" in words.lower():
+        hint = "this host has no route to the outside, which pasta copies: --network slirp4netns, host or none"
     return Unavailable(f"run {kind}: {words}", hint=hint)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,25 @@ def test_hosts_text_resolves_the_word_for_the_host() -> None:
     text = hostfiles.hosts_text(definition)
     assert "\tme" not in text
     assert "10.0.0.5\tdb" in text
+
+
+@pytest.mark.parametrize(
+    ("said", "has_tun", "remedy"),
+    [
+        ("External interface not usable", True, "no route to the outside"),
+        ("External interface not usable", False, "/dev/net/tun"),
+        ("Something else", True, ""),
+    ],
+)
+def test_helper_that_gave_up_is_quoted_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, said: str, has_tun: bool, remedy: str
+) -> None:
+    """pasta has nothing to copy on a host without a route; neither helper can do without the device."""
+    monkeypatch.setattr(os, "access", lambda _path, _mode: has_tun)
+    error = usernet._refusal("pasta", said)
+    assert error.message == f"run pasta: {said}"
+    assert remedy in error.hint
+    assert bool(remedy) == bool(error.hint)
 
 
 def test_slirp_options_become_its_flags() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
+from corral.cli.context import complain
 from corral.cli.flags import FORMAT, NO_HEADING, NO_TRUNC, Command, switch, value
 from corral.cli.render import print_list, short_id, size, size_binary
 
@@ -52,6 +53,10 @@ def run(line: Line, context: Context) -> int:
     # A rate needs two looks at the CPU time; the first two are close together, so that nobody waits for a number.
     now = sample(line.args, context, window_s=_FIRST_S)
     rows = list(now.values())
+    if not rows and context.verb("ps"):
+        from corral.engine.verbs.stats import NO_GROUP_HINT
+
+        complain(f"stats: no running container has a control group to measure\nhint: {NO_GROUP_HINT}\n")
     while True:
         if is_stream:
             sys.stdout.write(_CLEAR)

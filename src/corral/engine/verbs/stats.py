@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["stats"]
 
 WINDOW_MAX_S = 60.0
+NO_GROUP_HINT = "`corral doctor` says what keeps this user from having some"
 
 
 def stats(places: Places, references: list[str] | None = None, *, window_s: float = 0.0) -> list[dict[str, Any]]:
@@ -25,12 +26,17 @@ def stats(places: Places, references: list[str] | None = None, *, window_s: floa
 
     ``window_s``: look at the CPU time that long before, once for all, so that the samples have rates; without it,
     ``engine.stats.add_rates`` makes them of two samples.
-    Raises: NotFound for a name that there is not, FailedPrecondition for a named one that does not run.
+    Raises: NotFound for a name that there is not, FailedPrecondition for a named one that does not run or has no group.
     """
     if not 0.0 <= window_s <= WINDOW_MAX_S:
         raise InvalidArgument(f"measure containers over {window_s:g} s: it is not between 0 and {WINDOW_MAX_S:g} s")
     missing: set[str] = set()
     chosen = [(facts, Counters(facts, missing)) for facts in _live(places, references or [])]
+    for facts, counters in chosen if references else ():
+        if not counters.has_group():
+            raise FailedPrecondition(
+                f"measure container {facts.definition.get('name')!r}: it has no control group", hint=NO_GROUP_HINT
+            )
     before: dict[str, dict[str, int]] = {}
     if window_s:
         for facts, counters in chosen:
