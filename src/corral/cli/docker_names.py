@@ -16,7 +16,6 @@ def container_names(item: dict[str, Any]) -> dict[str, Any]:
     end = state.get("exit") or {}
     process = item["process"]
     image = item.get("image_config") or {}
-    network = item.get("network_result") or {}
     words = _words(item, image)
     return {
         "Id": item["id"],
@@ -60,14 +59,12 @@ def container_names(item: dict[str, Any]) -> dict[str, Any]:
             },
             "AutoRemove": bool(item.get("auto_remove")),
             "Privileged": bool(item.get("security", {}).get("privileged")),
-            "Memory": item.get("resources", {}).get("memory_bytes", 0),
-            "PidsLimit": item.get("resources", {}).get("pids", 0),
+            "ReadonlyRootfs": bool(item.get("security", {}).get("read_only")),
+            "PortBindings": _ports(item["network"].get("ports", [])),
+            **_limits(item.get("resources", {})),
         },
-        "NetworkSettings": {
-            "IPAddress": _address(network),
-            "Ports": network.get("ports") or item["network"].get("ports", []),
-            "Networks": {entry.get("name", ""): entry for entry in network.get("networks", [])},
-        },
+        "NetworkSettings": _network(item, item.get("network_result") or {}),
+        "LogPath": item.get("paths", {}).get("log", ""),
         "Mounts": [_mount(mount) for mount in item.get("mounts", [])],
     }
 
@@ -81,11 +78,57 @@ def _words(item: dict[str, Any], image: dict[str, Any]) -> list[str]:
         return []
 
 
-def _address(network: dict[str, Any]) -> str:
-    for entry in network.get("networks", []):
-        for address in entry.get("addresses", entry.get("ips", [])):
-            return str(address).partition("/")[0]
-    return ""
+def _limits(resources: dict[str, Any]) -> dict[str, Any]:
+    quota, period = resources.get("cpu_quota_us", 0), resources.get("cpu_period_us", 100_000)
+    return {
+        "Memory": resources.get("memory_bytes", 0),
+        "MemorySwap": resources.get("memory_swap_bytes", 0),
+        "NanoCpus": quota * 1_000_000_000 // period if quota > 0 else 0,
+        "CpuShares": resources.get("cpu_shares", 0),
+        "CpusetCpus": resources.get("cpuset_cpus", ""),
+        "PidsLimit": resources.get("pids", 0),
+    }
+
+
+def _network(item: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
+    networks = {entry.get("name", ""): {**entry, **_membership(entry)} for entry in result.get("networks", [])}
+    first = next(iter(networks.values()), _membership({}))
+    return {
+        **{name: first[name] for name in ("IPAddress", "IPPrefixLen", "Gateway", "GlobalIPv6Address", "MacAddress")},
+        "Ports": _ports(result.get("ports") or item["network"].get("ports", [])),
+        "Networks": networks,
+    }
+
+
+def _membership(entry: dict[str, Any]) -> dict[str, Any]:
+    """What a container is on one network: the first address of each kind."""
+    four, six = _addresses(entry.get("addresses", []))
+    return {
+        "IPAddress": four[0],
+        "IPPrefixLen": four[1],
+        "Gateway": _addresses(entry.get("gateways", []))[0][0],
+        "GlobalIPv6Address": six[0],
+        "GlobalIPv6PrefixLen": six[1],
+        "MacAddress": entry.get("mac", ""),
+        "Aliases": entry.get("aliases", []),
+    }
+
+
+def _addresses(texts: list[str]) -> list[tuple[str, int]]:
+    """The first address and length of its prefix, of version 4 and of version 6."""
+    found = []
+    for is_wanted in (False, True):
+        address, _, bits = next((text for text in texts if (":" in text) == is_wanted), "").partition("/")
+        found.append((address, int(bits or 0)))
+    return found
+
+
+def _ports(ports: list[dict[str, Any]]) -> dict[str, list[dict[str, str]]]:
+    found: dict[str, list[dict[str, str]]] = {}
+    for port in ports:
+        places = found.setdefault(f"{port['container_port']}/{port['protocol']}", [])
+        places.append({"HostIp": port.get("host_ip") or "0.0.0.0", "HostPort": str(port["host_port"])})
+    return found
 
 
 def _mount(mount: dict[str, Any]) -> dict[str, Any]:

@@ -53,6 +53,8 @@ def many(name: str, meta: str, help_: str, short: str = "", complete: str = "") 
 
 
 FORMAT = value("format", "json|TEMPLATE", "print JSON, or each item by a template such as '{{.ID}} {{.Names}}'")
+# Where nothing is filtered, -f is --format.
+SHORT_FORMAT = Flag("format", VALUE, FORMAT.help, short="f", meta=FORMAT.meta)
 FILTER = many("filter", "KEY=VALUE", "show only what matches; may be given more than once", "f")
 # Where -f is --force, or --follow.
 LONG_FILTER = Flag("filter", MANY, FILTER.help, meta=FILTER.meta)

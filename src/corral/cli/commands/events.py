@@ -88,6 +88,10 @@ def _named(event: dict[str, Any], line: Line) -> dict[str, Any]:
         "Name": event.get("name", ""),
         "Time": moment(event.get("time_ns", 0)),
         "Attributes": event.get("attributes", {}),
+        "Actor": {
+            "ID": event.get("id", ""),
+            "Attributes": {**event.get("attributes", {}), "name": event.get("name", "")},
+        },
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corral.cli.flags import FORMAT, Command, switch, value
+from corral.cli.flags import SHORT_FORMAT, Command, switch, value
 from corral.cli.render import print_json, print_template
 from corral.errors import CorralError, NotFound
 
@@ -20,7 +20,7 @@ COMMANDS = (
         "inspect",
         "NAME...",
         (
-            FORMAT,
+            SHORT_FORMAT,
             value("type", "KIND", "what to look for (default: whatever has the name)", complete="|".join(KINDS)),
             switch("effective", "for each limit: what was asked for, what the kernel has, and which group binds"),
             switch("size", "count what the writable layer holds", "s"),

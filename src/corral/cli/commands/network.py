@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corral.cli.context import write
 from corral.cli.each import for_each
-from corral.cli.flags import FILTER, FORMAT, NO_HEADING, QUIET, Command, many, switch, value
+from corral.cli.flags import FILTER, FORMAT, NO_HEADING, QUIET, SHORT_FORMAT, Command, many, switch, value
 from corral.cli.render import Blank, print_json, print_list, print_template
 
 TYPE_CHECKING = False
@@ -32,7 +32,7 @@ COMMANDS = (
         most=1,
     ),
     Command("network ls", flags=(FILTER, FORMAT, NO_HEADING, QUIET), most=0),
-    Command("network inspect", "NETWORK...", (FORMAT,), least=1, operands="network"),
+    Command("network inspect", "NETWORK...", (SHORT_FORMAT,), least=1, operands="network"),
     Command(
         "network rm",
         "NETWORK...",

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from corral.cli.context import write
 from corral.cli.each import for_each
-from corral.cli.flags import ALL, FILTER, FORMAT, LONG_FILTER, NO_HEADING, NO_TRUNC, QUIET, Command, many, switch, value
+from corral.cli.flags import (
+    ALL,
+    FILTER,
+    FORMAT,
+    LONG_FILTER,
+    NO_HEADING,
+    NO_TRUNC,
+    QUIET,
+    SHORT_FORMAT,
+    Command,
+    many,
+    switch,
+    value,
+)
 from corral.cli.render import Blank, ago, print_json, print_list, print_template, short_id
 from corral.errors import InvalidArgument
 
@@ -37,7 +50,7 @@ COMMANDS = (
         examples=(("pod create -p 8080:80 site", "then: corral run -d --pod site nginx"),),
     ),
     Command("pod ps", flags=(FILTER, FORMAT, NO_HEADING, NO_TRUNC, QUIET), most=0),
-    Command("pod inspect", "POD...", (FORMAT,), least=1, operands="pod"),
+    Command("pod inspect", "POD...", (SHORT_FORMAT,), least=1, operands="pod"),
     Command("pod start", "POD...", (ALL,), operands="pod"),
     Command(
         "pod stop",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from corral.cli.context import write
-from corral.cli.flags import FORMAT, Command, switch
-from corral.cli.render import print_json, print_table, print_template, printable, size
+from corral.cli.flags import FORMAT, SHORT_FORMAT, Command, switch
+from corral.cli.render import print_json, print_table, print_template, printable, short_id, size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from corral.cli.flags import Line
 
 COMMANDS = (
-    Command("system info", flags=(FORMAT,), most=0),
+    Command("system info", flags=(SHORT_FORMAT,), most=0),
     Command("system df", flags=(FORMAT, switch("verbose", "each object", "v")), most=0),
     Command(
         "system prune",
@@ -100,7 +100,7 @@ def _print_usage(found: dict[str, Any], line: Line) -> None:
             lines = [
                 [
                     str(item.get("name") or " ".join(item.get("names", [])) or item.get("id", "")),
-                    str(item.get("id", ""))[:19],
+                    short_id(str(item.get("id", "")), line),
                     size(item["size_bytes"]),
                 ]
                 for item in found[kind]

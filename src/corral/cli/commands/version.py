@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corral import __version__
 from corral.cli.context import write
-from corral.cli.flags import FORMAT, Command
+from corral.cli.flags import SHORT_FORMAT, Command
 from corral.cli.render import print_json, print_template
 from corral.oci.features import OCI_VERSION_MAX
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from corral.cli.context import Context
     from corral.cli.flags import Line
 
-COMMANDS = (Command("version", flags=(FORMAT,), most=0),)
+COMMANDS = (Command("version", flags=(SHORT_FORMAT,), most=0),)
 
 
 def run(line: Line, context: Context) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from corral.cli.context import complain, write
 from corral.cli.each import for_each
-from corral.cli.flags import ALL, FILTER, FORMAT, NO_HEADING, QUIET, Command, many, switch
+from corral.cli.flags import ALL, FILTER, FORMAT, NO_HEADING, QUIET, SHORT_FORMAT, Command, many, switch
 from corral.cli.render import Blank, print_json, print_list, print_template, size
 from corral.errors import InvalidArgument
 
@@ -29,7 +29,7 @@ COMMANDS = (
         text="Prints its name; without NAME it gets one of 64 digits.",
     ),
     Command("volume ls", flags=(FILTER, FORMAT, NO_HEADING, QUIET), most=0),
-    Command("volume inspect", "VOLUME...", (FORMAT,), least=1, operands="volume"),
+    Command("volume inspect", "VOLUME...", (SHORT_FORMAT,), least=1, operands="volume"),
     Command(
         "volume rm", "VOLUME...", (ALL, switch("force", "one that is not there is no error", "f")), operands="volume"
     ),
