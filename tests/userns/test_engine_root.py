@@ -153,6 +153,15 @@ def test_running_container_without_privileges(rootless: Rootless, image: str) ->
     assert rootless.corral("diff", "c").splitlines() == ["C /closed", "A /closed/file"]
 
 
+def test_a_container_with_a_deep_tree_of_other_owners_can_be_removed(rootless: Rootless, image: str) -> None:
+    """Deeper than a stack: what the container's ids own is emptied by a process that has them."""
+    chown = "chown 33:33 ." if rootless.has_ranges else ":"
+    script = f"mkdir /d; cd /d; i=0; while [ $i -lt 1200 ]; do mkdir d; cd -P d; {chown}; i=$((i+1)); done; chmod 0 ."
+    rootless.run("--name", "c", image, "sh", "-c", script)
+    rootless.corral("rm", "c")
+    assert os.listdir(rootless.home / ".local/share/corral/containers") == [".lock"]
+
+
 @pytest.mark.skipif(shutil.which("fuse-overlayfs") is None, reason="fuse-overlayfs is not installed")
 @pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="this host has no /dev/fuse")
 def test_fuse_overlayfs_where_the_kernel_makes_no_stack(rootless: Rootless, image: str) -> None:

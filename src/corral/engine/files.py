@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 __all__ = [
+    "empty_tree",
     "from_os_error",
     "overwrite",
     "read_bytes_or_none",
@@ -23,6 +24,7 @@ __all__ = [
     "write_object",
 ]
 
+_FORMAT, _DIRECTORY = 0o170000, 0o040000
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _MAX_BYTES = 64 << 20
@@ -141,7 +143,7 @@ def remove_tree(path: str) -> list[str]:
         posix.unlink(path)
         return []
     try:
-        problems = _empty(top, path)
+        problems = empty_tree(top, path)
     finally:
         posix.close(top)
     try:
@@ -153,8 +155,9 @@ def remove_tree(path: str) -> list[str]:
     return problems
 
 
-def _empty(top: int, shown: str) -> list[str]:
-    """Empty the directory ``top``: its directories lose their content, then themselves, those below being moved up."""
+def empty_tree(top: int, shown: str) -> list[str]:
+    """Empty the directory ``top`` (borrowed), called ``shown``, as ``remove_tree`` does; returns what stays and why."""
+    # Its directories lose their content, then themselves, those below being moved up.
     problems: list[str] = []
     stuck: set[str] = set()
     moved = 0
@@ -228,7 +231,7 @@ def _flatten(top: int, name: str, moved: int, *, shown: str, problems: list[str]
 def _empty_in(parent: int, name: str, shown: str) -> list[str]:
     inner = posix.open(name, posix.O_RDONLY | posix.O_DIRECTORY | posix.O_NOFOLLOW | posix.O_CLOEXEC, dir_fd=parent)
     try:
-        problems = _empty(inner, shown)
+        problems = empty_tree(inner, shown)
     finally:
         posix.close(inner)
     if not problems:
@@ -238,17 +241,19 @@ def _empty_in(parent: int, name: str, shown: str) -> list[str]:
 
 def tree_bytes(path: str) -> int:
     """How much the files below hold, each counted once. What cannot be read is left out."""
-    import os
-
     seen: set[tuple[int, int]] = set()
     total = 0
-    for folder, _, found in os.walk(path):
-        for name in (".", *found):
-            try:
-                info = os.lstat(f"{folder}/{name}")
-            except OSError:
-                continue
-            if (info.st_dev, info.st_ino) not in seen:
-                seen.add((info.st_dev, info.st_ino))
-                total += info.st_blocks * 512
+    # No recursion: a workload may have made its tree deeper than any stack, or than a path may be long.
+    waiting = [path]
+    while waiting:
+        here = waiting.pop()
+        try:
+            info = posix.lstat(here)
+            if info.st_mode & _FORMAT == _DIRECTORY:
+                waiting += [f"{here}/{name}" for name in posix.listdir(here)]
+        except OSError:
+            continue
+        if (info.st_dev, info.st_ino) not in seen:
+            seen.add((info.st_dev, info.st_ino))
+            total += info.st_blocks * 512
     return total

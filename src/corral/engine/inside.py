@@ -40,13 +40,10 @@ def _unpack(request: Request, fds: list[int]) -> Any:  # noqa: ANN401 -- JSON
 
 def _remove(request: Request, fds: list[int]) -> Any:  # noqa: ANN401 -- JSON
     """Remove what is in a directory (fds[0])."""
-    import shutil
+    from corral.engine.files import empty_tree
 
-    for name in os.listdir(fds[0]):
-        try:
-            os.unlink(name, dir_fd=fds[0])
-        except (IsADirectoryError, PermissionError):
-            shutil.rmtree(name, dir_fd=fds[0])
+    # What stays is found by who asked, who removes the directory itself.
+    empty_tree(fds[0], ".")
     return None
 
 

@@ -13,7 +13,7 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from corral.image.merging import is_opaque, is_whiteout
-from corral.image.tarwrite import Ids, IterReader, TreeWriter, end_of_archive
+from corral.image.tarwrite import Ids, IterReader, TreeWriter, check_depth, end_of_archive
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -70,8 +70,12 @@ class _Walk:
         for name in written:
             raw = os.fsencode(name)
             names.add(raw)
-            if name != _OPAQUE:
+            if name == _OPAQUE:
+                continue
+            try:
                 found += self._entry(upper, raw, below, path + b"/" + raw)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # a live container removed or replaced it meanwhile
         if hides:
             found += [Change("D", path + b"/" + name) for name in _visible(below) - names]
         return found
@@ -90,6 +94,7 @@ class _Walk:
     def _inner(
         self, upper: int, name: bytes, below: list[int], path: bytes, old: os.stat_result | None
     ) -> list[Change]:
+        check_depth(path)
         was_directory = old is not None and stat.S_ISDIR(old.st_mode)
         inner = os.open(name, _DIR_FLAGS, dir_fd=upper)
         lower = _open_all(below, name) if was_directory else []

@@ -15,6 +15,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from corral.image.making import DIRECTORY, make_once
+from corral.image.tarwrite import check_depth
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,6 +63,7 @@ class _Copy:
         for name in os.listdir(source):
             status = os.stat(name, dir_fd=source, follow_symlinks=False)
             if stat.S_ISDIR(status.st_mode):
+                check_depth(os.fsencode(path))
                 os.mkdir(name, 0o700, dir_fd=target)
                 inner, copy = os.open(name, DIRECTORY, dir_fd=source), os.open(name, DIRECTORY, dir_fd=target)
                 try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from corral.errors import FailedPrecondition
 from corral.image.layers import is_allowed_xattr
+from corral.image.tarfields import show
 from corral.image.tarstream import BLOCK, CHAR, DIRECTORY, FIFO, FILE, LINK, RECORD, SYMLINK, Member
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     Extent = tuple[int, int, int]
 
-__all__ = ["Ids", "IterReader", "TreeWriter", "end_of_archive", "header", "tree_stream"]
+__all__ = ["Ids", "IterReader", "TreeWriter", "check_depth", "end_of_archive", "header", "tree_stream"]
 
 _FLAGS = {FILE: b"0", LINK: b"1", SYMLINK: b"2", CHAR: b"3", BLOCK: b"4", DIRECTORY: b"5", FIFO: b"6"}
 _KINDS = {
@@ -34,9 +35,22 @@ _KINDS = {
     stat.S_IFIFO: FIFO,
 }
 _CHUNK = 1 << 20
+_WALK_DEPTH = 256
 _DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CAPABILITY = "security.capability"
+
+
+def check_depth(path: bytes) -> None:
+    """Trees are walked with a descriptor and a frame for each level: deeper than this they were made to hurt.
+
+    Raises: FailedPrecondition.
+    """
+    if path.count(b"/") > _WALK_DEPTH:
+        raise FailedPrecondition(
+            f"read {show(path[:60])}...: its directories are nested deeper than {_WALK_DEPTH}",
+            hint="remove them in the container, or leave them out",
+        )
 
 
 class IterReader:
@@ -235,6 +249,7 @@ class TreeWriter:
                     pass  # removed meanwhile, as in a live tree may happen
                 continue
             try:
+                check_depth(path)
                 yield from self.tree(inner, path, leave_out=leave_out, bare=bare)
             finally:
                 os.close(inner)

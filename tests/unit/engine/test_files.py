@@ -11,9 +11,8 @@ from corral.engine import files
 from corral.errors import ResourceExhausted
 
 
-def test_a_tree_is_removed_however_deep_it_is(tmp_path: Path) -> None:
+def _make_deep(top: Path) -> None:
     """Deeper than the stack, and than a path may be long."""
-    top = tmp_path / "top"
     top.mkdir()
     here = os.open(top, os.O_RDONLY)
     for _ in range(1200):
@@ -24,8 +23,30 @@ def test_a_tree_is_removed_however_deep_it_is(tmp_path: Path) -> None:
         os.close(here)
         here = below
     os.close(here)
+
+
+def test_a_tree_is_removed_however_deep_it_is(tmp_path: Path) -> None:
+    """By its path, and by a descriptor, as a process in a user's namespace does."""
+    top = tmp_path / "top"
+    _make_deep(top)
     assert files.remove_tree(str(top)) == []
     assert not top.exists()
+    _make_deep(top)
+    held = os.open(top, os.O_RDONLY)
+    assert files.empty_tree(held, "top") == []
+    os.close(held)
+    assert list(top.iterdir()) == []
+
+
+def test_a_deep_tree_is_counted_as_far_as_paths_reach(tmp_path: Path) -> None:
+    """One workload with such a tree does not keep `system df` from an answer; a file with two names counts once."""
+    top = tmp_path / "top"
+    _make_deep(top)
+    (top / "big").write_bytes(b"x" * 100_000)
+    os.link(top / "big", top / "again")
+    assert 100_000 <= files.tree_bytes(str(top)) < 100_000 + 1300 * 65536
+    assert files.tree_bytes(str(top / "big")) < 200_000
+    assert files.remove_tree(str(top)) == []
 
 
 def test_a_tree_is_removed_without_following_links(tmp_path: Path) -> None:

@@ -6,10 +6,13 @@ import io
 import os
 from pathlib import Path
 
+import pytest
+
+from corral.errors import FailedPrecondition
 from corral.image.changes import changes_reader, list_changes, places_in_the_way
 from corral.image.merging import merged_tree
 from corral.image.tarstream import TarReader
-from corral.image.tarwrite import Ids
+from corral.image.tarwrite import Ids, tree_stream
 from unit.image.tars import listing, unpack
 from unit.image.trees import Tree, make, opaque, opened
 
@@ -42,6 +45,19 @@ def test_added_changed_and_deleted(tmp_path: Path) -> None:
     assert changes(tmp_path) == [
         "C /etc", "D /etc/gone", "A /etc/new", "C /etc/old", "A /fresh", "A /fresh/f", "D /top-gone"
     ]  # fmt: skip
+
+
+def test_a_tree_that_is_too_deep_is_refused_in_words(tmp_path: Path) -> None:
+    """A workload may nest directories deeper than any stack: diff, commit, cp and export say so."""
+    world(tmp_path, {}, {}, {})
+    (tmp_path / "upper").joinpath(*["d"] * 400).mkdir(parents=True)
+    with pytest.raises(FailedPrecondition, match="nested deeper than 256"):
+        changes(tmp_path)
+    with opened(tmp_path / "upper") as fds:
+        pieces = iter(lambda: reader.read(1 << 20), b"")
+        reader = tree_stream(fds[0])
+        with pytest.raises(FailedPrecondition, match="nested deeper than 256"):
+            list(pieces)
 
 
 def test_what_layers_hide_is_not_there(tmp_path: Path) -> None:
