@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from callers.children import children_of
 from conformance.orphans import adopting_orphans
 from root.engine.conftest import eventually, remove_groups
 
@@ -77,6 +78,8 @@ class Host:
         self.mark = mark
         self.is_rootless = is_rootless
         self.store = path / "store"
+        # What other suites in this session keep running is theirs to wait for.
+        self._others = set(children_of(os.getpid()))
         for name in ("etc", "home", "run", "store"):
             (path / name).mkdir()
         if is_rootless:
@@ -169,8 +172,15 @@ class Host:
             assert self._holder.stdout is not None
             self._holder.stdout.close()
             # What the keeper still ran, to follow up an end, is ours to wait for.
-            eventually(_has_no_children)
+            eventually(self._has_no_children)
         remove_groups(self.mark)
+
+    def _has_no_children(self) -> bool:
+        """Whether all have ended that came to this process since the host began, and have been waited for."""
+        ours = set(children_of(os.getpid())) - self._others
+        for pid in ours:
+            os.waitpid(pid, os.WNOHANG)
+        return not ours
 
     def _end_keeper(self) -> None:
         lock = self.store / "run" / "keeper.lock"
@@ -182,15 +192,6 @@ class Host:
             while os.waitpid(int(pid), os.WNOHANG)[0] == 0:
                 assert time.monotonic() < until
                 time.sleep(0.01)
-
-
-def _has_no_children() -> bool:
-    try:
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            continue
-    except ChildProcessError:
-        return True
-    return False
 
 
 def make_host(mark: str, *, is_rootless: bool = False) -> Iterator[Host]:
