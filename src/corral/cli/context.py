@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 class Context:
     """One run of the program. ``places`` is found, and its directories made, when it is first asked for."""
 
-    __slots__ = ("_is_searched", "_places", "_remote", "given")
+    __slots__ = ("_is_asking", "_is_searched", "_places", "_remote", "given")
 
     def __init__(self, given: Mapping[str, str | bool | list[str]]) -> None:
         self.given = given
         self._places: Places | None = None
         self._remote: Remote | None = None
         self._is_searched = False
+        self._is_asking = False
 
     @property
     def places(self) -> Places:
@@ -58,7 +59,7 @@ class Context:
             from corral.engine.remote import OtherVersion
 
             try:
-                return remote.call(name, args, options)
+                return self._ask(remote, name, args, options)
             except OtherVersion as exc:
                 # An upgrade that the service has slept through: nothing needs it.
                 complain(f"warning: {exc}: not used\nhint: {exc.hint}\n")
@@ -67,6 +68,27 @@ class Context:
         from corral.engine.verbs import find
 
         return find(name)(self.places, *args, **options)
+
+    def _ask(self, remote: Remote, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:  # noqa: ANN401
+        """Call through the service. A signal's handler that interrupts a call has a connection of its own: on one, each
+        would read the other's answer.
+        """
+        if not self._is_asking:
+            self._is_asking = True
+            try:
+                return remote.call(name, args, options)
+            finally:
+                self._is_asking = False
+        from corral.engine.remote import Remote
+        from corral.errors import Unavailable
+
+        other = Remote.connect_or_none(self.places, posix.geteuid())
+        if other is None:
+            raise Unavailable(f"call {name}: the service does not answer")
+        try:
+            return other.call(name, args, options)
+        finally:
+            other.close()
 
     def _find_remote(self) -> Remote | None:
         """The service of this store, asked for once. Most stores have none: then nothing is imported for it."""
