@@ -18,6 +18,7 @@ __all__ = ["Places", "is_rootless"]
 
 DEFAULT_STORE = "/var/lib/corral"
 DEFAULT_RUN = "/run/corral"
+_OTHERS_WRITE = 0o002
 
 
 class Places:
@@ -46,6 +47,7 @@ class Places:
 
     def prepare(self) -> None:
         """Make what an engine needs before its first verb. Idempotent. Raises: PermissionDenied, OSError."""
+        self._check_owner()
         if paths.isdir(self.runtime_root) and paths.isdir(self.events) and paths.isdir(self.names):
             return
         try:
@@ -63,6 +65,24 @@ class Places:
                     path=str(exc.filename or self.store),
                 ) from exc
             raise
+
+    def _check_owner(self) -> None:
+        """What a store says is done with the rights of who asks: its definitions may be anything, mounts and hooks too.
+
+        Raises: PermissionDenied for a store of somebody else's, or one that everybody may change.
+        """
+        try:
+            info = posix.stat(self.store)
+        except OSError:
+            return  # it is made below, or cannot be reached, and that is told there
+        if info.st_uid == posix.geteuid() and not info.st_mode & _OTHERS_WRITE:
+            return
+        whose = "everybody may write there" if info.st_uid == posix.geteuid() else f"it belongs to uid {info.st_uid}"
+        raise PermissionDenied(
+            f"use the store {self.store}: {whose}",
+            hint="choose one of your own with --store DIR; what a store says is done with your rights",
+            path=self.store,
+        )
 
     @property
     def containers(self) -> str:
