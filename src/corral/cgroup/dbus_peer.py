@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Socket = _socket.socket
 
-__all__ = ["ErrorReply", "Peer", "Signal", "connect_peer", "outer_uid"]
+__all__ = ["ErrorReply", "Peer", "Signal", "connect_peer", "load_wire", "outer_uid"]
 
 _MAX_PATH = 107
 _MAX_LINE = 4096
@@ -67,7 +67,7 @@ class Peer(Closing):
 
     def __init__(self, sock: Socket, path: str) -> None:
         self._socket: Socket | None = sock
-        self._wire: ModuleType = _jeepney()
+        self._wire: ModuleType = load_wire()
         self._parser = self._wire.Parser()
         self._serial = 0
         self._signals: list[Signal] = []
@@ -345,7 +345,11 @@ def _struct_error() -> type[Exception]:
     return struct.error
 
 
-def _jeepney() -> ModuleType:
+def load_wire() -> ModuleType:
+    """The wire format: jeepney's module, imported by the first who asks.
+
+    Raises: Unsupported if it is not installed.
+    """
     from importlib import import_module
 
     try:

@@ -11,7 +11,7 @@ import errno
 import posix
 
 from corral.cgroup.writes import judge_all
-from corral.errors import AlreadyExists, CorralError, FailedPrecondition, Internal, Unavailable
+from corral.errors import AlreadyExists, CorralError, FailedPrecondition, Internal, Unavailable, Unsupported
 from corral.linux.sockets import recv_fds, send_fds
 from corral.oci.json import dumps
 from corral.runtime.options import parse
@@ -269,6 +269,7 @@ class Session:
         if not self._is_shared:
             self._answer_scope(scope, pids)
             return
+        _load_bus()
         # Others wait for a resident planner, and systemd may take its time: a child waits for it, and answers.
         child = posix.fork()
         if child:
@@ -392,3 +393,13 @@ def read_request(fd: int) -> tuple[Surroundings, list[str]]:
         elif name == "fds":
             open_fds = tuple(int(number) for number in value.split(",") if number)
     return Surroundings(cwd, env, open_fds), argv
+
+
+def _load_bus() -> None:
+    """Once, and not in each child anew: loading it takes longer than all that a child does."""
+    from corral.cgroup.dbus_peer import load_wire
+
+    try:
+        load_wire()
+    except Unsupported:
+        pass  # The child finds the same, and says so.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from corral.errors import FailedPrecondition
 from corral.runtime.session import (
     BORN,
     CGROUP,
@@ -22,6 +25,7 @@ from corral.runtime.session import (
     TEXT,
     VERDICT,
     WARNING,
+    Session,
     read_request,
     seal,
 )
@@ -262,6 +266,26 @@ def test_exec_and_mounts_commit_without_a_record(front: FakeFront) -> None:
     front.tell(READY)
 
     assert (VERDICT, 1) == (front.answer().kind, 1)
+
+
+def test_shared_session_loads_the_bus_before_its_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resident planner loads it once, not in the child that each container takes, and answers from that child."""
+    pytest.importorskip("jeepney")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "jeepney"]:
+        monkeypatch.delitem(sys.modules, name)
+    front = FakeFront()
+    front.session = Session(front.theirs, is_shared=True)
+
+    def start(pids: list[int]) -> None:
+        raise FailedPrecondition(f"{pids} {os.getpid()}")
+
+    groups = SimpleNamespace(scope=SimpleNamespace(start=start))
+    monkeypatch.setattr(front.session, "_prepared", SimpleNamespace(job=SimpleNamespace(groups=groups)), raising=False)
+    front.session._start_scope([7])
+    assert "jeepney.low_level" in sys.modules
+    pids, answering = front.answer().texts[0].rsplit(" ", 1)
+    assert ("[7]", True) == (pids, int(answering) != os.getpid())
+    front.close()
 
 
 def test_request_is_read_in_any_encoding() -> None:
