@@ -123,11 +123,14 @@ def _demands(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture
-def directory(workspace: Path) -> Iterator[Path]:
+def directory(workspace: Path, template: rootfs.Template) -> Iterator[Path]:
     """A directory for one test."""
     path = workspace / harness.unique_id()
     path.mkdir(mode=0o755)
     yield path
+    # After the leak check, which looks for what is mounted in them.
+    for tree in path.glob("*/rootfs"):
+        template.take_back(tree)
     shutil.rmtree(path, ignore_errors=True)
 
 
