@@ -23,6 +23,7 @@ POD = "pod:"
 SHORT = 12
 _LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _HEX = frozenset("0123456789abcdef")
+_ID_DIGITS = 64
 
 _FIRST = (
     "agile amber bold brave bright brisk calm clever cosy crisp eager early easy fair fleet fond free fresh gentle "
@@ -42,6 +43,11 @@ _SECOND = (
 def make_id() -> str:
     """A fresh id: 64 hexadecimal digits, of which people see the first twelve."""
     return posix.urandom(32).hex()
+
+
+def is_id(text: str) -> bool:
+    """Whether it has the form of an id: of a container, a pod or an exec."""
+    return len(text) == _ID_DIGITS and _HEX.issuperset(text)
 
 
 def make_name() -> str:
@@ -118,13 +124,13 @@ def find_id(places: Places, reference: str) -> str:
 
     Raises: NotFound, InvalidArgument (several begin like that).
     """
-    if len(reference) == 64 and _HEX.issuperset(reference) and paths.isdir(places.container(reference)):
+    if is_id(reference) and paths.isdir(places.container(reference)):
         # Before the names: whoever has an id means that container, whatever another was called.
         return reference
     holder = owner_or_none(places, reference)
     if holder and not holder.startswith(POD):
         return holder
-    if reference and len(reference) < 64 and _HEX.issuperset(reference):
+    if reference and len(reference) < _ID_DIGITS and _HEX.issuperset(reference):
         return _find_prefix(places, reference)
     raise _not_found(reference)
 

@@ -50,9 +50,13 @@ class Request:
         if not self.body:
             return {}
         try:
-            return json.loads(self.body)
+            value = json.loads(self.body)
+            if b"\\ud" in self.body or b"\\uD" in self.body or b"\xed" in self.body:
+                # Halves of surrogate pairs stand for bytes that are no UTF-8, as in paths; others are no text at all.
+                json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
         except (ValueError, RecursionError) as exc:
             raise InvalidArgument(f"read the body of {self.path}: {exc}", hint="send JSON") from exc
+        return value
 
     def flag(self, name: str) -> bool:
         """A query parameter as a truth value; ``?name`` alone is true."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from corral.engine import ledger, restart, status
+from corral.engine import ledger, names, restart, status
 from corral.engine.removal import remove_container
 from corral.engine.settle import settle, tell_due
 from corral.engine.starting import start_container
 from corral.engine.teardown import tear_down
-from corral.errors import CorralError, FailedPrecondition, NotFound
+from corral.errors import CorralError, FailedPrecondition, InvalidArgument, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +20,13 @@ __all__ = ["due", "exited"]
 
 
 def exited(places: Places, container_id: str, exec_id: str = "") -> dict[str, Any]:
-    """Follow up the end of a container's run, or of an exec in it: nobody attended it. Idempotent."""
+    """Follow up the end of a container's run, or of an exec in it: nobody attended it. Idempotent.
+
+    Raises: InvalidArgument for what is no id: this is where callers give one that becomes a path.
+    """
+    for text in (container_id, *([exec_id] if exec_id else [])):
+        if not names.is_id(text):
+            raise InvalidArgument(f"follow up the end of {text!r}: that is no id")
     if exec_id:
         return _exec_ended(places, container_id, exec_id)
     try:
