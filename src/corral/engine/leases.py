@@ -10,7 +10,7 @@ from __future__ import annotations
 import posix
 import time
 
-from corral.engine.ledger import Update, boot_ns
+from corral.engine.ledger import Update, boot_ns, read
 from corral.errors import FailedPrecondition, NotFound, Timeout
 from corral.linux.closing import Closing
 from corral.linux.procfs import read_boot_id, read_stat, read_stat_or_none
@@ -79,9 +79,11 @@ class Lease(Closing):
 
     def check(self) -> None:
         """Raises: Lost when another took it over, this process having been stopped for too long."""
-        from corral.engine.ledger import read
+        self.check_in(read(self._places, self._id))
 
-        entry = read(self._places, self._id).get("leases", {}).get(self.operation)
+    def check_in(self, state: dict[str, Any]) -> None:
+        """``check`` in a state that was read just now, or is being updated. Raises: Lost."""
+        entry = state.get("leases", {}).get(self.operation)
         if entry is None or entry.get("token") != self._token:
             raise Lost(
                 f"{self.operation} container {self._id[:12]}: another process took the work over",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 
-from corral.engine import exits, files, journal, leases, ledger, status
+from corral.engine import files, journal, leases, ledger, status
 from corral.engine.arrange import arrange
 from corral.engine.failpoints import failpoint
 from corral.engine.launching import create_process, release
@@ -64,14 +64,14 @@ def start_container(
         _check(facts)
         if facts.status in (status.RUNNING, status.STOPPING):
             return {"id": container_id, "run": facts.run, "pid": facts.pid}
+        pid = facts.pid
         if facts.status != status.MADE:
-            facts = _make(facts, lease, is_restart=is_restart)
+            pid = _make(facts, lease, is_restart=is_restart, waits=is_created_only)
         if not is_created_only:
-            _let_go(facts, lease, before_release)
-    facts = status.look(places, container_id)
+            _let_go(facts, lease, pid, before_release)
     if not is_created_only:
         _after_start(facts, is_restart=is_restart)
-    return {"id": container_id, "run": facts.run, "pid": facts.state["run"].get("pid", 0)}
+    return {"id": container_id, "run": facts.run, "pid": pid}
 
 
 def _start_pod(places: Places, container_id: str) -> None:
@@ -94,13 +94,15 @@ def _check(facts: Facts) -> None:
         raise FailedPrecondition(f"start container {name!r}: it is paused", hint=f"corral unpause {name}")
 
 
-def _make(facts: Facts, lease: Lease, *, is_restart: bool) -> Facts:
-    """A new run as far as init, waiting. Undone on any error."""
+def _make(facts: Facts, lease: Lease, *, is_restart: bool, waits: bool) -> int:
+    """A new run as far as init, waiting, whose pid is returned. Undone on any error.
+
+    ``waits``: another start lets it go. ``facts`` have the state with the new run from here on.
+    """
     places, container_id = facts.places, facts.container_id
     _finish_last_run(facts)
     run = _intend(facts, is_restart=is_restart)
     failpoint("start.intended")
-    facts = status.look(places, container_id)
     try:
         _prepare_run_directory(places, container_id)
         arrangement = arrange(places, facts.definition)
@@ -111,12 +113,13 @@ def _make(facts: Facts, lease: Lease, *, is_restart: bool) -> Facts:
         lease.check()
         pid = create_process(facts, arrangement, run)
         failpoint("start.created")
-        with ledger.Update(places, container_id) as state:
-            state["run"]["phase"] = "created"
-            state["run"]["pid"] = pid
-        _attach_network(facts)
+        if waits:
+            with ledger.Update(places, container_id) as state:
+                state["run"]["phase"] = "created"
+                state["run"]["pid"] = pid
+        _attach_network(facts, pid)
         failpoint("start.networked")
-        return status.look(places, container_id)
+        return pid
     except leases.Lost:
         raise
     except BaseException as exc:
@@ -159,6 +162,7 @@ def _intend(facts: Facts, *, is_restart: bool) -> int:
             state.get("restart", {}).pop("due_ns", None)
         else:
             state.pop("restart", None)
+    facts.state = state
     ledger.remove_exit_record(facts.places, facts.container_id)
     return run
 
@@ -170,14 +174,13 @@ def _prepare_run_directory(places: Places, container_id: str) -> None:
         paths.make_directories(path, 0o700)
 
 
-def _attach_network(facts: Facts) -> None:
+def _attach_network(facts: Facts, pid: int) -> None:
     mode = facts.definition.get("network", {}).get("mode")
     if mode in ("none", "host", "container", "pod"):
         return
     from corral.engine.network import attach
 
-    record = exits.runtime_record_or_none(facts.places, facts.container_id)
-    attach(facts.places, facts.definition, record.pid if record is not None else 0)
+    attach(facts.places, facts.definition, pid)
 
 
 def _undo(facts: Facts, exc: BaseException) -> None:
@@ -227,12 +230,13 @@ def start_error_code(exc: BaseException) -> int:
     return 126 if "permission denied" in text else 125
 
 
-def _let_go(facts: Facts, lease: Lease, before_release: BeforeRelease | None) -> None:
+def _let_go(facts: Facts, lease: Lease, pid: int, before_release: BeforeRelease | None) -> None:
     places, container_id = facts.places, facts.container_id
     try:
-        lease.check()
         failpoint("start.made")
         with ledger.Update(places, container_id) as state:
+            lease.check_in(state)
+            state["run"]["pid"] = pid
             state["run"]["started_ns"] = time.time_ns()
             state["run"]["started_boot_ns"] = ledger.boot_ns()
             state["run"]["phase"] = "started"
@@ -257,13 +261,8 @@ def _let_go(facts: Facts, lease: Lease, before_release: BeforeRelease | None) ->
             "image": facts.definition.get("root", {}).get("image", ""),
         },
     )
-    _write_pid_file(facts)
-
-
-def _write_pid_file(facts: Facts) -> None:
-    path = facts.definition.get("pid_file", "")
-    if path:
-        files.replace(path, f"{facts.pid}".encode(), mode=0o644)
+    if facts.definition.get("pid_file"):
+        files.replace(facts.definition["pid_file"], f"{pid}".encode(), mode=0o644)
 
 
 def _after_start(facts: Facts, *, is_restart: bool) -> None:

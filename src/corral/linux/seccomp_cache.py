@@ -25,6 +25,10 @@ _MAX_WARNINGS = 65536
 _MAX_FILE = _HEADER + 4 + _MAX_WARNINGS + MAX_INSNS * INSN_SIZE
 _FOREIGN_WRITE = 0o022
 
+# What files held when they were last looked through, by key: a file that still holds the same needs no second look.
+_seen: dict[bytes, tuple[bytes, tuple[bytes, tuple[str, ...]]]] = {}
+_SEEN_MAX = 8
+
 
 def sha256(data: bytes) -> bytes:
     """The digest, from the small C module: hashlib would load OpenSSL, which costs more than the cache saves."""
@@ -91,7 +95,17 @@ def load(directory: str, key: bytes) -> tuple[bytes, tuple[str, ...]] | None:
         data = _read_file(fd, key.hex())
     finally:
         posix.close(fd)
-    return _decode(data, key) if data else None
+    if not data:
+        return None
+    seen = _seen.get(key)
+    if seen is not None and seen[0] == data:
+        return seen[1]
+    found = _decode(data, key)
+    if found is not None:
+        if len(_seen) >= _SEEN_MAX:
+            _seen.clear()
+        _seen[key] = (data, found)
+    return found
 
 
 def store(directory: str, key: bytes, program: bytes, warnings: tuple[str, ...]) -> str:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from corral.engine import names, status
+from corral.engine import journal, names, status
 from corral.engine.keeper import Monitor
+from corral.engine.streams import changes
 from corral.engine.verbs import find
+from corral.engine.verbs.events import batch
 from corral.errors import CorralError
 
 TYPE_CHECKING = False
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["Attendant"]
 
 RECONCILE_S = 30.0
+# Events of so long are read together. For who ends unattended meanwhile the keeper has the command run.
+CALM_S = 0.1
 _log = logging.getLogger("corral.serve")
 
 
@@ -89,13 +93,19 @@ class Attendant:
             await asyncio.sleep(RECONCILE_S)
 
     async def _follow(self) -> None:
-        async for event in self._engine.events(filters=["type=container", "event=start"]):
-            if event.get("type") != "container":
-                continue
-            if event["id"] in self._announced:
-                self._announced.discard(event["id"])
-            else:
-                await self._attend(event["id"])
+        """Attend whom others start. To read each event of our own starts at once would slow them down."""
+        places = self._engine.places
+        seen = await self._engine.do(journal.last_number, places)
+        async for _ in changes(places.events):
+            await asyncio.sleep(CALM_S)
+            seen, found = await self._engine.do(batch, places, seen, ["type=container", "event=start"])
+            for event in found:
+                if event.get("type") != "container":
+                    continue
+                if event["id"] in self._announced:
+                    self._announced.discard(event["id"])
+                else:
+                    await self._attend(event["id"])
 
     async def _attend_all(self) -> None:
         """Attend whoever is not attended yet: one trip to a worker thread for all of them."""
