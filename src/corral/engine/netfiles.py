@@ -29,7 +29,10 @@ def write_own(places: Places, definition: dict[str, Any], state: dict[str, Any])
 def refresh_peers(
     places: Places, definition: dict[str, Any], state: dict[str, Any], *, is_leaving: bool = False
 ) -> None:
-    """Write the hosts files of the container and of all that share a network with it. Others that vanish are fine."""
+    """Write the hosts files of the container and of all that share a network with it. Others that vanish are fine.
+
+    Of one that is leaving and has no networks on record any more, because that broke off before: all hosts files.
+    """
     own = {entry["name"] for entry in state.get("network", {}).get("networks", [])}
     with FileLock(f"{places.run}/hosts.lock"):
         known = _members(places)
@@ -38,7 +41,8 @@ def refresh_peers(
             if left is not None:
                 left[1]["network"]["networks"] = [row for row in _rows(left[1]) if row["name"] not in own]
         for container_id, (other, found) in known.items():
-            if container_id != definition["id"] and not own & {row["name"] for row in _rows(found)}:
+            is_concerned = (is_leaving and not own) or own & {row["name"] for row in _rows(found)}
+            if container_id != definition["id"] and not is_concerned:
                 continue
             if is_leaving and container_id == definition["id"]:
                 continue

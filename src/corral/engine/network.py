@@ -3,13 +3,15 @@
 ``state["network"]`` in the ledger::
 
     netns       {"path", "identity"}: the name of its namespace in /run/netns
-    attachments [{"name", "interface", "phase": intended|created, "config", "capabilities", "arguments", "result"}]
+    attachments [{"name", "interface", "phase": intended|created, "config", "capabilities", "arguments", "result",
+                "directories": where the plugins were found}]
     networks    [{"name", "interface", "addresses", "gateways", "mac", "aliases"}], as inspect shows them
     bridges     network -> its bridge, which goes with the last container
     ports       published ones, with the numbers that were chosen
     helper      {"program", "pid", "start", "boot"}: pasta or slirp4netns
 
-DEL is done with the configuration that ADD was done with, whatever has become of the network since.
+DEL is done with the configuration that ADD was done with, whatever has become of the network since. A container that
+lives is on the networks of its definition: an attachment on record that is not one of them broke off, and is undone.
 """
 
 from __future__ import annotations
@@ -20,17 +22,18 @@ from corral.engine import files, ledger, names
 from corral.engine.failpoints import failpoint
 from corral.engine.locks import FileLock
 from corral.engine.netfiles import refresh_peers, write_own
-from corral.engine.networks import DEFAULT, find_network
+from corral.engine.networks import DEFAULT, attachment_names, find_network
 from corral.engine.places import is_rootless
 from corral.errors import AlreadyExists, CorralError, FailedPrecondition, NotFound, Unsupported
 from corral.network import cni, conflist, namespaces, ports
 from corral.network.links import remove_bridge
+from corral.network.plugins import plugin_directories
 
 if TYPE_CHECKING:
     from corral.engine.places import Places
     from corral.network.conflist import NetworkList
 
-__all__ = ["attach", "check_can_join", "detach", "join", "leave"]
+__all__ = ["attach", "attached_names", "check_can_join", "detach", "drop_strays", "join", "leave"]
 
 _USER_MODES = ("pasta", "slirp4netns")
 
@@ -146,6 +149,7 @@ def _add(
             "config": network.raw,
             "capabilities": _capabilities(definition, item, ports),
             "arguments": _arguments(network, item),
+            "directories": plugin_directories(),
         }
         rows.append(row)
         if _is_made_here(network.raw) and network.plugins[0].get("bridge"):
@@ -153,12 +157,15 @@ def _add(
         namespace = state["network"]["netns"]["path"]
     failpoint("network.adding")
     attachment = _attachment(container_id, row, namespace)
-    result = cni.add(network, attachment, cni.Run())
+
+    def note(result: dict[str, Any]) -> None:
+        with ledger.Update(places, container_id) as state:
+            _row_of(state, network.name)["result"] = result
+
+    result = cni.add(network, attachment, cni.Run(places.container(container_id)), note=note)
     with ledger.Update(places, container_id) as state:
         made = state["network"]
-        for entry in made["attachments"]:
-            if entry["name"] == network.name:
-                entry["phase"], entry["result"] = "created", result
+        _row_of(state, network.name).update(phase="created", result=result)
         shown = {
             "name": network.name,
             "interface": row["interface"],
@@ -170,6 +177,12 @@ def _add(
         made["networks"] = [entry for entry in made["networks"] if entry["name"] != network.name] + [shown]
         if result.get("dns", {}).get("nameservers"):
             made["dns"] = result["dns"]
+
+
+def _row_of(state: dict[str, Any], name: str) -> dict[str, Any]:
+    """The attachment to a network, on record."""
+    rows: list[dict[str, Any]] = state["network"]["attachments"]
+    return next(row for row in rows if row["name"] == name)
 
 
 def _bridge_lock(places: Places) -> str:
@@ -256,12 +269,12 @@ def detach(places: Places, definition: dict[str, Any], state: dict[str, Any]) ->
         if helper is not None:
             end_helper(helper)
     for row in reversed(made.get("attachments", [])):
-        found = _delete(container_id, row, made.get("netns", {}))
+        found = _delete(places, container_id, row, made.get("netns", {}))
         if not found:
             _forget(places, container_id, row["name"])
         problems += found
     failpoint("network.deleted")
-    if made.get("networks"):
+    if made.get("networks") or made.get("netns"):
         refresh_peers(places, definition, state, is_leaving=True)
     if problems:
         raise problems[0]
@@ -270,12 +283,13 @@ def detach(places: Places, definition: dict[str, Any], state: dict[str, Any]) ->
         namespaces.let_go(made["netns"]["path"], made["netns"]["identity"])
 
 
-def _delete(container_id: str, row: dict[str, Any], netns: dict[str, str]) -> list[CorralError]:
+def _delete(places: Places, container_id: str, row: dict[str, Any], netns: dict[str, str]) -> list[CorralError]:
     path = netns.get("path", "")
     if not path or namespaces.identity_or_none(path) != netns.get("identity"):
         path = ""  # what has the name now is not the container's
     network = conflist.parse(row["config"])
-    return cni.delete(network, _attachment(container_id, row, path), row.get("result", {}), cni.Run())
+    run = cni.Run(places.container(container_id), row.get("directories", []))
+    return cni.delete(network, _attachment(container_id, row, path), row.get("result", {}), run)
 
 
 def _forget(places: Places, container_id: str, name: str) -> None:
@@ -300,32 +314,44 @@ def check_can_join(definition: dict[str, Any]) -> None:
 
 
 def join(places: Places, definition: dict[str, Any], item: dict[str, Any], pid: int) -> None:
-    """Attach a container that lives to one more network. Undone on an error. Raises: as ``attach``."""
+    """Attach a container that lives to one more network; what an error leaves ``drop_strays`` undoes.
+
+    Raises: as ``attach``.
+    """
     network = find_network(places, item["name"])
     if "netns" not in ledger.read(places, definition["id"]).get("network", {}):
         _name_namespace(places, definition, pid)
-    try:
-        _add(places, definition, network, item, ports=[])
-    except AlreadyExists:
-        raise
-    except BaseException:
-        _take_out(places, definition, network.name)
-        raise
+    _add(places, definition, network, item, ports=[])
     _write_names(places, definition)
 
 
 def leave(places: Places, definition: dict[str, Any], name: str) -> None:
-    """Detach a container that lives from a network. Raises: NotFound, or what a plugin said."""
+    """Detach a container that lives from a network; one that it is not on is fine. Raises: what a plugin said."""
     state = ledger.read(places, definition["id"])
-    if not any(row["name"] == name for row in state.get("network", {}).get("attachments", [])):
-        raise NotFound(f"disconnect container {definition.get('name', '')!r}: it is not on network {name!r}")
     problems = _take_out(places, definition, name)
     if problems:
         raise problems[0]
-    bridges = state["network"].get("bridges", {})
+    bridges = state.get("network", {}).get("bridges", {})
     _remove_bridges(places, {name: bridges[name]} if name in bridges else {})
     refresh_peers(places, definition, state, is_leaving=True)
     _write_names(places, definition)
+
+
+def attached_names(places: Places, container_id: str) -> list[str]:
+    """The networks that a container is on, or that it was just being attached to or taken off."""
+    return [row["name"] for row in ledger.read(places, container_id).get("network", {}).get("attachments", [])]
+
+
+def drop_strays(places: Places, definition: dict[str, Any]) -> bool:
+    """Undo the attachments that are not in the definition, of a connect or disconnect that broke off; whether any was.
+
+    The caller has the container's ``start`` lease. Raises: what a plugin said.
+    """
+    wanted = attachment_names(definition["network"]) if definition["network"].get("mode") == "bridge" else []
+    strays = [name for name in attached_names(places, definition["id"]) if name not in wanted]
+    for name in strays:
+        leave(places, definition, name)
+    return bool(strays)
 
 
 def _take_out(places: Places, definition: dict[str, Any], name: str) -> list[CorralError]:
@@ -333,7 +359,7 @@ def _take_out(places: Places, definition: dict[str, Any], name: str) -> list[Cor
     problems: list[CorralError] = []
     for row in made.get("attachments", []):
         if row["name"] == name:
-            problems += _delete(definition["id"], row, made.get("netns", {}))
+            problems += _delete(places, definition["id"], row, made.get("netns", {}))
     if not problems:
         _forget(places, definition["id"], name)
     return problems

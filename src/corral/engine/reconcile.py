@@ -163,12 +163,22 @@ def _is_quiet(facts: Facts, *, starts: bool) -> bool:
         return False
     if any(state.get(key, {}).get("due_ns") for key in ("restart", "health")):
         return False
+    if _has_strays(facts):
+        return False
     if facts.is_live:
         stop = state.get("stop", {})
         is_stopped = stop.get("run") == facts.run and stop.get("until_ns")
         return not is_stopped and is_locked(f"{facts.places.container_run(facts.container_id)}/monitor.spec") is True
     is_settled = facts.status != status.EXITED or state.get("settled") == facts.run
     return is_settled and not (starts and status.is_before_boot(state))
+
+
+def _has_strays(facts: Facts) -> bool:
+    """Whether it lives on a network that it is not to be on: a connect or a disconnect broke off."""
+    network = facts.definition.get("network", {})
+    rows = facts.state.get("network", {}).get("attachments", [])
+    wanted = [item.get("name") for item in network.get("attachments", [])] if network.get("mode") == "bridge" else []
+    return facts.is_live and any(row["name"] not in wanted for row in rows)
 
 
 def _settle(places: Places, container_id: str, report: Report) -> None:
@@ -206,6 +216,10 @@ def _follow_up(places: Places, container_id: str, report: Report) -> None:
         tell_due(places, container_id)
     if facts.is_live:
         _do(report, "give a monitor to", container_id, lambda: _adopt(facts))
+        if _has_strays(facts):
+            from corral.engine.verbs.networks import finish_connecting
+
+            _do(report, "finish connecting", container_id, lambda: finish_connecting(places, container_id))
     _do(report, "release an old name of", container_id, lambda: _release_old_names(facts))
 
 

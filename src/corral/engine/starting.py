@@ -137,8 +137,10 @@ def _finish_last_run(facts: Facts) -> None:
         else:
             # This process has the lease that settling would ask for.
             settle_held(facts)
-    if paths.exists(facts.places.record(facts.container_id)):
-        stays = tear_down(status.look(facts.places, facts.container_id))
+    now = status.look(facts.places, facts.container_id)
+    # The network as well: what is on record of it would be written over, and then is nobody's.
+    if paths.exists(facts.places.record(facts.container_id)) or now.state.get("network"):
+        stays = tear_down(now)
         if stays:
             raise FailedPrecondition(
                 f"start container {facts.definition.get('name', '')!r}: {stays[0]['why']}",

@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from corral.errors import CorralError
-from corral.network.plugins import plugin_directories, run_plugin
+from corral.network.plugins import TIMEOUT_S, plugin_directories, run_plugin
+from corral.network.turns import Turn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from corral.network.conflist import NetworkList
 
 __all__ = ["Attachment", "Run", "Runner", "add", "addresses_of", "delete", "gateways_of", "mac_of"]
@@ -41,21 +44,34 @@ class Runner(Protocol):
 
 
 class Run:
-    """The runner of the real plugins on this host."""
+    """The runner of the real plugins on this host.
 
-    __slots__ = ("directories",)
+    ``directory``: the container's own, by which calls for it take turns. ``directories``: where plugins were found
+    before, which an engine with another environment has to find again.
+    """
 
-    def __init__(self) -> None:
-        self.directories = plugin_directories()
+    __slots__ = ("directories", "directory")
+
+    def __init__(self, directory: str, directories: Sequence[str] = ()) -> None:
+        self.directory = directory
+        self.directories = list(dict.fromkeys((*directories, *plugin_directories())))
 
     def __call__(self, command: str, config: dict[str, Any], variables: dict[str, str]) -> dict[str, Any]:
-        return run_plugin(command, config, variables, directories=self.directories)
+        with Turn(self.directory, variables["CNI_CONTAINERID"], TIMEOUT_S) as fd:
+            return run_plugin(command, config, variables, directories=self.directories, kept_fd=fd)
 
 
-def add(network: NetworkList, attachment: Attachment, run: Runner) -> dict[str, Any]:
-    """Add; returns the last plugin's result. On an error the caller calls ``delete``. Raises: CorralError."""
+def add(
+    network: NetworkList, attachment: Attachment, run: Runner, *, note: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
+    """Add; returns the last plugin's result. On an error the caller calls ``delete``. Raises: CorralError.
+
+    ``note`` gets each plugin's result before the next one is called: plugins take their rules back by what it says.
+    """
     result: dict[str, Any] = {}
     for plugin in network.plugins:
+        if result and note is not None:
+            note(result)
         config = _config(network, plugin, attachment, result)
         result = run("ADD", config, _variables(attachment))
     return result
@@ -64,7 +80,7 @@ def add(network: NetworkList, attachment: Attachment, run: Runner) -> dict[str, 
 def delete(network: NetworkList, attachment: Attachment, result: dict[str, Any], run: Runner) -> list[CorralError]:
     """Remove, in the reverse order; returns what the plugins said of what they could not do. Idempotent.
 
-    Each plugin is called, whatever the others say. ``result``: of the ADD, {} if there was none.
+    Each plugin is called, whatever the others say. ``result``: of the ADD, or as far as it came; {} if there was none.
     """
     problems = []
     for plugin in reversed(network.plugins):

@@ -25,7 +25,7 @@ from corral.oci.json import dumps, loads
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["find_plugin", "plugin_directories", "run_plugin"]
+__all__ = ["TIMEOUT_S", "find_plugin", "plugin_directories", "run_plugin"]
 
 TIMEOUT_S = 60.0
 _DIRECTORIES = ("/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cni", "/usr/local/lib/cni")
@@ -70,10 +70,12 @@ def run_plugin(
     *,
     directories: Sequence[str],
     timeout_s: float = TIMEOUT_S,
+    kept_fd: int = -1,
 ) -> dict[str, Any]:
     """Run the plugin ``config["type"]`` and return its answer, {} for none.
 
     ``variables``: CNI_CONTAINERID and the like. It is killed, with what it started, when ``timeout_s`` is over.
+    ``kept_fd``: borrowed; the plugin inherits it.
     Raises: CorralError with the plugin's own words.
     """
     kind = str(config["type"])
@@ -92,6 +94,7 @@ def run_plugin(
             env=environment,
             cwd="/",
             start_new_session=True,
+            pass_fds=(kept_fd,) if kept_fd >= 0 else (),
         )
     except OSError as exc:
         raise Unavailable(f"{shown}: {path}: {(exc.strerror or '').lower()}", path=path) from exc

@@ -168,6 +168,32 @@ def test_engine_killed_at_any_step_leaves_no_network_behind(host: Host, point: s
     assert host("port", "c").stdout == "80/tcp -> 0.0.0.0:8094\n"
 
 
+def test_name_of_one_that_broke_off_leaves_the_others_hosts_files(host: Host) -> None:
+    """Killed between the last plugin and the files: whoever finishes the removal writes them."""
+    host.serve("web", "--network", "bridge")
+    host.serve("db", "--network", "bridge")
+    assert "db" in host("exec", "web", "cat", "/etc/hosts").stdout.split()
+    host("rm", "-f", "db", code=None, env={"CORRAL_FAILPOINT": "engine:network.deleted:kill"})
+    host("gc")
+    host("rm", "-f", "db", code=None)
+    assert "db" not in host("exec", "web", "cat", "/etc/hosts").stdout.split()
+
+
+def test_plugins_of_another_directory_take_back_what_they_made(host: Host, tmp_path: Path) -> None:
+    """The keeper follows the end up, whose environment has no CNI_PATH."""
+    for plugin in Path("/usr/lib/cni").iterdir():
+        # Under a name of its own, which only that directory has.
+        (tmp_path / ("bridged" if plugin.name == "bridge" else plugin.name)).symlink_to(plugin)
+    host("network", "create", "odd")
+    conflist = host.store / "networks" / "odd.conflist"
+    conflist.write_text(conflist.read_text().replace('"type":"bridge"', '"type":"bridged"'))
+    assert "bridged" in conflist.read_text()
+    words = ["run", "-d", "--name", "c", "--network", "odd", "host", "sleep", "1000"]
+    made = host(*words, env={"CNI_PATH": str(tmp_path)}).stdout.strip()
+    host("rm", "-f", "c")
+    assert host.rests(made) == []
+
+
 def test_next_run_has_the_network_again(host: Host) -> None:
     """After its own end, and after a stop."""
     host.serve("web", "--network", "bridge", "-p", "8095:80")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -96,3 +97,17 @@ def test_result_is_read_for_one_interface() -> None:
     assert cni.gateways_of(result) == ["10.0.0.1"]
     assert cni.mac_of(result, "eth0") == "02:00:00:00:00:01"
     assert cni.mac_of(result, "eth1") == ""
+
+
+def test_results_are_noted_before_the_next_plugin_is_called() -> None:
+    """A plugin takes back by them what it made, when the engine died before the last one had answered."""
+    noted: list[dict[str, Any]] = []
+    with pytest.raises(Unavailable):
+        cni.add(NETWORK, ATTACHMENT, Plugins("tuning"), note=noted.append)
+    assert noted == [{"by": "bridge"}, {"by": "portmap"}]
+
+
+def test_plugins_are_found_where_they_were_found_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who takes a container off a network may have another CNI_PATH than who put it there."""
+    monkeypatch.setenv("CNI_PATH", "/now")
+    assert cni.Run(str(tmp_path), ["/before"]).directories == ["/before", "/now"]

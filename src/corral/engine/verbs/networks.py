@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from corral.engine import journal, leases, ledger, names, networks, status
 from corral.engine.rowfilters import check_filters, is_wanted
 from corral.engine.shape import NETWORK, check_members
-from corral.errors import FailedPrecondition, NotFound
+from corral.errors import CorralError, FailedPrecondition, NotFound
 
 if TYPE_CHECKING:
     from corral.engine.places import Places
 
 __all__ = [
+    "finish_connecting",
     "network_connect",
     "network_create",
     "network_disconnect",
@@ -72,7 +74,7 @@ def network_connect(
 
     Raises: NotFound; FailedPrecondition for one whose network is no bridge; what a plugin said.
     """
-    from corral.engine.network import check_can_join, join
+    from corral.engine.network import check_can_join, drop_strays, join
 
     container_id = names.find_id(places, container)
     found = networks.find_network(places, network)
@@ -84,29 +86,38 @@ def network_connect(
         rows = _attachments(facts.definition)
         if any((row.get("name") or networks.DEFAULT) == found.name for row in rows):
             raise FailedPrecondition(f"connect container {facts.definition['name']!r}: it is on network {found.name!r}")
-        if facts.is_live:
-            join(places, facts.definition, item, facts.pid)
-        with ledger.Update(places, container_id):
-            definition = ledger.read_definition(places, container_id)
-            definition["network"] = {**definition["network"], "mode": "bridge", "attachments": [*rows, item]}
-            ledger.write_definition(places, container_id, definition)
+        try:
+            if facts.is_live:
+                drop_strays(places, facts.definition)
+                join(places, facts.definition, item, facts.pid)
+            with ledger.Update(places, container_id):
+                definition = ledger.read_definition(places, container_id)
+                definition["network"] = {**definition["network"], "mode": "bridge", "attachments": [*rows, item]}
+                ledger.write_definition(places, container_id, definition)
+        except BaseException:
+            if facts.is_live:
+                # What a plugin refuses to undo stays on record, and is tried again at the container's end.
+                with contextlib.suppress(CorralError):
+                    drop_strays(places, facts.definition)
+            raise
     _tell(places, "connect", found.name, container_id)
     return {"network": found.name, "container": container_id}
 
 
 def network_disconnect(places: Places, network: str, container: str) -> dict[str, Any]:
-    """Take a container off a network, now and for its next starts. Raises: NotFound; what a plugin said."""
-    from corral.engine.network import leave
+    """Take a container off a network, now and for its next starts. Raises: NotFound; what a plugin said.
+
+    The definition comes first: from then on it is to be off the network, and who comes later finishes that.
+    """
+    from corral.engine.network import attached_names, drop_strays
 
     container_id = names.find_id(places, container)
     with leases.acquire(places, container_id, "start", deadline_s=_LEASE_S, wait_s=30.0):
         facts = status.look(places, container_id)
         rows = _attachments(facts.definition)
         kept = [row for row in rows if (row.get("name") or networks.DEFAULT) != network]
-        if len(kept) == len(rows):
+        if len(kept) == len(rows) and network not in attached_names(places, container_id):
             raise NotFound(f"disconnect container {facts.definition['name']!r}: it is not on network {network!r}")
-        if facts.is_live:
-            leave(places, facts.definition, network)
         with ledger.Update(places, container_id):
             definition = ledger.read_definition(places, container_id)
             definition["network"] = {**definition["network"], "attachments": kept}
@@ -114,8 +125,19 @@ def network_disconnect(places: Places, network: str, container: str) -> dict[str
                 definition["network"] = {**definition["network"], "mode": "none"}
                 definition["network"].pop("attachments")
             ledger.write_definition(places, container_id, definition)
+        if facts.is_live:
+            drop_strays(places, definition)
     _tell(places, "disconnect", network, container_id)
     return {"network": network, "container": container_id}
+
+
+def finish_connecting(places: Places, container_id: str) -> bool:
+    """Undo a connect, or finish a disconnect, whose engine died; whether there was one. Raises: what a plugin said."""
+    from corral.engine.network import drop_strays
+
+    with leases.acquire(places, container_id, "start", deadline_s=_LEASE_S):
+        facts = status.look(places, container_id)
+        return facts.is_live and drop_strays(places, facts.definition)
 
 
 def _attachments(definition: dict[str, Any]) -> list[dict[str, Any]]:
