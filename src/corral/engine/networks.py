@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT",
+    "collect_networks",
     "create_network",
     "describe",
     "find_network",
@@ -233,3 +234,24 @@ def remove_network(places: Places, name: str) -> None:
             raise NotFound(f"remove network {name!r}: no such network") from exc
         files.remove_tree(f"{places.run}/networks/{name}")
     journal.emit(places, "network", "remove", name, name=name)
+
+
+def collect_networks(places: Places) -> list[str]:
+    """Remove halves of configurations that were just being written, and the addresses of networks that are no more.
+
+    Returns the names of the networks.
+    """
+    found = []
+    with FileLock(f"{places.networks}/.lock"):
+        for entry in os.listdir(places.networks):
+            name, is_half, _ = entry.removeprefix(".").partition(".conflist-")
+            if entry.startswith(".") and is_half:
+                os.unlink(f"{places.networks}/{entry}")
+                found.append(name)
+        known = {network.name for network in list_networks(places)}
+        addresses = f"{places.run}/networks"
+        for name in os.listdir(addresses) if os.path.isdir(addresses) else ():
+            if name not in known and not users_of(places, name):
+                files.remove_tree(f"{addresses}/{name}")
+                found.append(name)
+    return found

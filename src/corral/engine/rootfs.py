@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import posix
 
-from corral.engine.files import read_bytes_or_none, read_object_or_none, remove_tree, replace
+from corral.engine import names
+from corral.engine.files import read_bytes_or_none, read_object_or_none, remove_tree, replace, write_object
 from corral.engine.places import is_rootless
 from corral.errors import CorralError, InvalidArgument, NotFound, Unsupported
 from corral.linux import paths
@@ -43,6 +44,8 @@ Extent = tuple[int, int, int]
 
 # Any ids of the host serve for trying whether ids can be mapped at all.
 BLOCK_FOR_TRIAL = 1 << 30
+# In a container's directory: the layers of the images that it mounts.
+_MOUNTED = "mounted.json"
 
 
 def layer_store(places: Places) -> LayerStore:
@@ -338,20 +341,22 @@ def mount_images(places: Places, definition: dict[str, Any]) -> dict[str, str]:
     """The directory that holds the merged tree of each image that the container mounts, by the image's id."""
     from corral.image.store import ImageStore
 
-    images = ImageStore(places.images)
+    store = ImageStore(places.images)
+    sources = dict.fromkeys(mount["source"] for mount in definition.get("mounts", []) if mount["type"] == "image")
+    images = {source: store.resolve(source) for source in sources}
+    if images:
+        # Before the layers are made: from then on they stay, whatever becomes of the image.
+        chains = sorted({layer.chain_id for image in images.values() for layer in image.layers})
+        write_object(f"{places.container(definition['id'])}/{_MOUNTED}", {"chains": chains})
     found = {}
-    for mount in definition.get("mounts", []):
-        if mount["type"] != "image" or mount["source"] in found:
-            continue
-        image = images.resolve(mount["source"])
-        chains = [layer.chain_id for layer in reversed(image.layers)]
-        layers = image_layers(places, image.id, chains)
+    for source, image in images.items():
+        layers = image_layers(places, image.id, [layer.chain_id for layer in reversed(image.layers)])
         if len(layers) == 1:
-            found[mount["source"]] = layers[0]
+            found[source] = layers[0]
         else:
             from corral.image.merging import merged_tree
 
-            found[mount["source"]] = merged_tree(places.layers, image.top_chain_id, layers)
+            found[source] = merged_tree(places.layers, image.top_chain_id, layers)
     return found
 
 
@@ -359,4 +364,11 @@ def collect_layers(places: Places) -> int:
     """Remove the layers that no image and no container needs; the bytes that this freed."""
     from corral.image.store import ImageStore
 
-    return layer_store(places).gc(ImageStore(places.images).chains_in_use)
+    def keep() -> set[str]:
+        mounted: set[str] = set()
+        for container_id in names.list_ids(places):
+            record = read_object_or_none(f"{places.container(container_id)}/{_MOUNTED}") or {}
+            mounted.update(record.get("chains", []))
+        return ImageStore(places.images).chains_in_use() | mounted
+
+    return layer_store(places).gc(keep)

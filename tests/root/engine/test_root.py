@@ -303,6 +303,28 @@ def test_layers_of_a_container_survive_gc(engine: Engine, image: str) -> None:
     assert layer_store(engine.places).snapshots() == []
 
 
+def test_layers_of_a_mounted_image_stay_until_its_container_goes(engine: Engine, image: str) -> None:
+    """Whatever becomes of the image; then gc takes them."""
+    mount = {"type": "image", "source": image, "target": "/mnt"}
+    container = engine.run("sleep", "1000", mounts=[mount])
+    for name in (image, "base"):
+        ImageStore(engine.places.images).remove(name, force=True)
+    engine.call("gc")
+    assert shell(engine, container, "cat /mnt/etc/name") == "top\n"
+    engine.call("rm", container, force=True)
+    assert "layers" in [row["id"] for row in engine.call("gc")]
+    assert layer_store(engine.places).snapshots() == []
+
+
+def test_prune_frees_unpacked_layers_as_well(engine: Engine, image: str) -> None:
+    """What an image takes up is more than its blobs."""
+    engine.wait(run(engine, image, "true"))
+    unpacked = layer_store(engine.places).usage_bytes()
+    assert unpacked > 0
+    assert engine.call("system_prune", is_all=True)["freed_bytes"] >= unpacked
+    assert layer_store(engine.places).snapshots() == []
+
+
 def test_capabilities_and_devices_are_unpacked(engine: Engine, tmp_path: Path) -> None:
     """As root: owners, device nodes, file capabilities."""
     from unit.image.tars import pax

@@ -65,13 +65,16 @@ _BLANK: Shown = dict.fromkeys(
 
 def run(line: Line, context: Context) -> int:
     """Work on images."""
+    from corral.engine.rootfs import collect_layers
     from corral.image.store import ImageStore
 
     store = ImageStore(context.places.images)
     if line.command == "images":
         return _list(line, store)
     if line.command == "rmi":
-        return _remove(line, store)
+        code = _remove(line, store)
+        collect_layers(context.places)
+        return code
     if line.command == "history":
         return _history(line, store)
     if line.command == "tag":
@@ -79,6 +82,7 @@ def run(line: Line, context: Context) -> int:
             store.tag(line.args[0], name)
         return 0
     _told(store.prune(everything=line.has("all")))
+    collect_layers(context.places)
     return 0
 
 

@@ -120,7 +120,7 @@ def _images(places: Places) -> list[dict[str, Any]]:
 def system_prune(places: Places, *, images: bool = True, is_all: bool = False, volumes: bool = False) -> dict[str, Any]:
     """Remove containers that do not live, images without a name (``is_all``: without a container), unused volumes.
 
-    Returns the ids that were removed, by kind, and ``freed_bytes`` of the image store.
+    Returns the ids that were removed, by kind, and ``freed_bytes`` of images and layers.
     """
     from corral.engine.removal import remove_container
     from corral.engine.settle import settle
@@ -137,11 +137,12 @@ def system_prune(places: Places, *, images: bool = True, is_all: bool = False, v
             continue
         removed["containers"].append(container_id)
     if images and paths.isdir(places.images):
+        from corral.engine.rootfs import collect_layers
         from corral.image.store import ImageStore
 
         result = ImageStore(places.images).prune(everything=is_all)
         removed["images"] = list(result.deleted)
-        removed["freed_bytes"] = result.freed_bytes
+        removed["freed_bytes"] = result.freed_bytes + collect_layers(places)
     if volumes and paths.isdir(places.volumes):
         from corral.engine.volumes import prune_volumes
 
