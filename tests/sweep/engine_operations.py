@@ -16,7 +16,6 @@ from root.engine.conftest import Engine, eventually
 from sweep.engine_points import moment_faults, step_faults
 from sweep.engine_victim import NO_FAULT, VICTIMS, Fault, Outcome, play, processes_of
 
-VERB_S = 120.0
 # What a keeper holds of containers.
 HELD_FOR_OTHERS = ("pipe:", "anon_inode:[pidfd]", "/dev/pt")
 SOON_S = 45.0
@@ -33,7 +32,6 @@ class Stage:
     path: Path
     prefix: str
     problems: list[str] = field(default_factory=list)
-    count: int = 0
 
     def expect(self, condition: object, problem: str) -> None:
         """Note a broken promise."""
@@ -71,9 +69,9 @@ class Stage:
         eventually(lambda: self.count_runs() >= 1, SOON_S)
         return container
 
-    def victim(self, fault: Fault, action: Callable[[], Any]) -> Outcome:
+    def victim(self, fault: Fault, action: Callable[[], Any], *, is_writing: bool = False) -> Outcome:
         """Do it in a process of its own, with the fault."""
-        outcome = play(self.store, fault, action, self.path / "report.json", VERB_S)
+        outcome = play(self.store, fault, action, self.path / "report.json", is_writing=is_writing)
         self.expect(not outcome.trace, f"a traceback: {outcome.trace}")
         is_met = not outcome.moments or len(outcome.moments) >= fault.at
         if "engine" in fault.victims and is_met:
@@ -81,6 +79,13 @@ class Stage:
         elif fault == NO_FAULT:
             self.expect(outcome.code == 0, f"refused without a fault: {outcome.refusal}")
         return outcome
+
+    def recover(self) -> None:
+        """After a broken promise: what the next point is to begin with."""
+        self.engine.close()
+
+    def prove_connected(self, container: str) -> None:
+        """That a container that runs has the network it is to have: here none."""
 
     def settle(self) -> None:
         """What the next engine does first, when nobody is at work on a container: that it would leave alone."""
@@ -186,6 +191,7 @@ def prove_running(stage: Stage, container: str, fault: Fault, *, runs: int = 1) 
     eventually(lambda: stage.count_runs() >= runs, SOON_S)
     stage.expect(stage.count_runs() <= max(facts.run, runs), f"{stage.count_runs()} copies began in {facts.run} runs")
     eventually(lambda: len(engine.call("top", container)) == 2, SOON_S)
+    stage.prove_connected(container)
     prove_stoppable(stage, container, fault)
 
 

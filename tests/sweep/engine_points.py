@@ -20,13 +20,24 @@ ERRORS: dict[str, tuple[int, ...]] = {
     "os.remove": (errno.EIO, errno.EROFS),
     "os.rmdir": (errno.EIO, errno.EBUSY),
     "os.posix_spawn": (errno.ENOMEM, errno.EAGAIN),
+    "subprocess.Popen": (errno.ENOMEM, errno.EAGAIN),
+    "mount": (errno.ENOMEM,),
+    "unmount": (errno.EBUSY,),
+    "netlink": (errno.ENOBUFS, errno.EBUSY),
+    "disk.write": (errno.ENOSPC, errno.EIO),
+    "disk.pwrite": (errno.ENOSPC, errno.EIO),
+    "disk.fsync": (errno.EIO,),
+    "disk.ftruncate": (errno.EIO,),
+    "disk.fchmod": (errno.EIO, errno.EROFS),
     "fcntl.flock": (errno.EIO,),
 }
 
 
-def moment_faults(moments: Sequence[str], who: Sequence[str]) -> Iterator[Fault]:
-    """At each moment: SIGKILL of each of ``who`` (names of ``VICTIMS``), and an error of the call."""
+def moment_faults(moments: Sequence[str], who: Sequence[str], only: frozenset[int] | None = None) -> Iterator[Fault]:
+    """At each moment, or those of ``only``: SIGKILL of each of ``who`` (names of ``VICTIMS``), an error of the call."""
     for at, moment in enumerate(moments, 1):
+        if only is not None and at not in only:
+            continue
         yield from (Fault(f"{name} killed at {at} ({moment})", at, VICTIMS[name]) for name in who)
         numbers = ERRORS.get(moment, ())
         if numbers and at < len(moments):

@@ -1,7 +1,8 @@
 """A process that does one verb of the engine and meets a fault at a chosen moment of it.
 
 A moment is a call that changes something or says something, found by an audit hook: files made, renamed or removed,
-locks, packets to the keeper and the monitor, programs started, signals. The fault comes before the call.
+locks, packets to the keeper and the monitor, programs started, signals. Networks add mounts and netlink, images what is
+written. The fault comes before the call.
 """
 
 from __future__ import annotations
@@ -31,12 +32,25 @@ CALLS = frozenset(
         "os.link",
         "os.truncate",
         "os.posix_spawn",
+        "subprocess.Popen",
         "os.kill",
         "socket.connect",
         "socket.sendmsg",
         "fcntl.flock",
     )
 )
+# What no audit hook tells of: (module, function) -> moment.
+UNHEARD = {
+    ("corral.network.namespaces", "mount"): "mount",
+    ("corral.network.namespaces", "unmount"): "unmount",
+    ("corral.network.links", "_ask"): "netlink",
+}
+# Whose moments are a network's: (module, function).
+NETWORKING = tuple(("corral.engine.network", name) for name in ("attach", "detach", "join", "leave"))
+# What writes content, in ``os`` and ``posix``: "disk.write" and the like.
+WRITING = ("write", "pwrite", "fsync", "ftruncate", "fchmod")
+HEARD = frozenset((*UNHEARD.values(), *(f"disk.{name}" for name in WRITING)))
+VERB_S = 120.0
 # Who is killed at a moment; "engine" is the process that does the verb.
 VICTIMS = {
     "engine": ("engine",),
@@ -52,6 +66,7 @@ class Fault:
     """What goes wrong: at the moment ``at`` (from 1; 0: nowhere) ``victims`` die, or the call ends with ``errno``.
 
     ``failpoint``: for the executor of the monitor that the verb has spawned, at a step of the kind ``op``.
+    ``plugin``: what the CNI plugin does that is called as the ``at``-th (engine_networks.PLUGIN).
     """
 
     name: str = "no fault"
@@ -60,6 +75,7 @@ class Fault:
     errno: int = 0
     failpoint: str = ""
     op: str = ""
+    plugin: str = ""
 
     @property
     def may_lose_the_end(self) -> bool:
@@ -80,6 +96,8 @@ class Outcome:
     trace: str
     moments: tuple[str, ...] = field(repr=False)
     steps: tuple[tuple[int, str, int, str], ...] = field(repr=False)
+    # Numbers of the moments at which the engine was about a network.
+    networking: frozenset[int] = field(repr=False, default=frozenset())
 
 
 def processes_of(store: str, program: str) -> list[int]:
@@ -104,12 +122,14 @@ class _Moments:
         self.fault = fault
         self.seen: list[str] = []
         self.steps: list[tuple[int, str, int, str]] = []
+        self.networking: set[int] = set()
+        self.depth = 0
         self._is_busy = False
 
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         """The audit hook."""
         makes = event == "open" and isinstance(arguments[2], int) and arguments[2] & os.O_CREAT
-        if self._is_busy or not (event in CALLS or makes):
+        if self._is_busy or not (event in CALLS or event in HEARD or makes):
             return
         self._is_busy = True
         try:
@@ -120,7 +140,9 @@ class _Moments:
     def meet(self, event: str) -> None:
         """One moment: perhaps the last of somebody."""
         self.seen.append(event)
-        if len(self.seen) != self.fault.at:
+        if self.depth:
+            self.networking.add(len(self.seen))
+        if len(self.seen) != self.fault.at or self.fault.plugin:
             return
         for victim in self.fault.victims:
             pids = [os.getpid()] if victim == "engine" else processes_of(self.store, victim)
@@ -139,9 +161,32 @@ class _Moments:
         """Nothing is a moment from here on."""
         self._is_busy = True
 
+    def watch(self, module: Any, name: str, event: str) -> None:
+        """Have a call be a moment of which no audit hook tells; "" for one whose moments are a network's."""
+        original: Callable[..., Any] = getattr(module, name)
 
-def _prepare(moments: _Moments) -> None:
+        def watched(*arguments: Any, **options: Any) -> Any:
+            if event:
+                self.hook(event, ())
+                return original(*arguments, **options)
+            self.depth += 1
+            try:
+                return original(*arguments, **options)
+            finally:
+                self.depth -= 1
+
+        setattr(module, name, watched)
+
+
+def _prepare(moments: _Moments, *, is_writing: bool) -> None:
     """Have the plan noted, and the fault of the executor told to the monitor."""
+    for (module, name), event in UNHEARD.items():
+        moments.watch(import_module(module), name, event)
+    for module, name in NETWORKING:
+        moments.watch(import_module(module), name, "")
+    for module in ("os", "posix") if is_writing else ():
+        for name in WRITING:
+            moments.watch(import_module(module), name, f"disk.{name}")
     execs: Any = import_module("corral.engine.execs")
     launching: Any = import_module("corral.engine.launching")
     session: Any = import_module("corral.runtime.session")
@@ -170,13 +215,16 @@ def _prepare(moments: _Moments) -> None:
     execs.converse = faulty
 
 
-def play(store: str, fault: Fault, action: Callable[[], Any], report: Path, timeout_s: float) -> Outcome:
-    """Do ``action`` in a process of its own, with the fault. Raises: AssertionError when it does not end in time."""
+def play(store: str, fault: Fault, action: Callable[[], Any], report: Path, *, is_writing: bool = False) -> Outcome:
+    """Do ``action`` in a process of its own, with the fault. ``is_writing``: what is written is a moment as well.
+
+    Raises: AssertionError when it does not end in time.
+    """
     report.unlink(missing_ok=True)
     pid = os.fork()
     if pid == 0:
-        _be_victim(store, fault, action, report)
-    code = _await(pid, timeout_s)
+        _be_victim(_Moments(store, fault), action, report, is_writing=is_writing)
+    code = _await(pid, VERB_S)
     said: dict[str, Any] = json.loads(report.read_text()) if report.exists() else {}
     return Outcome(
         code,
@@ -185,14 +233,14 @@ def play(store: str, fault: Fault, action: Callable[[], Any], report: Path, time
         said.get("trace", ""),
         tuple(said.get("moments", ())),
         tuple((step[0], step[1], step[2], step[3]) for step in said.get("steps", ())),
+        frozenset(said.get("networking", ())),
     )
 
 
-def _be_victim(store: str, fault: Fault, action: Callable[[], Any], report: Path) -> None:
+def _be_victim(moments: _Moments, action: Callable[[], Any], report: Path, *, is_writing: bool) -> None:
     said: dict[str, Any] = {}
     try:
-        moments = _Moments(store, fault)
-        _prepare(moments)
+        _prepare(moments, is_writing=is_writing)
         sys.addaudithook(moments.hook)
         try:
             said["result"] = action()
@@ -201,7 +249,7 @@ def _be_victim(store: str, fault: Fault, action: Callable[[], Any], report: Path
             # The command line says these in one line.
             said["refusal"] = str(exc)
         moments.stop()
-        said |= {"moments": moments.seen, "steps": moments.steps}
+        said |= {"moments": moments.seen, "steps": moments.steps, "networking": sorted(moments.networking)}
     except BaseException:
         said["trace"] = traceback.format_exc()
     finally:

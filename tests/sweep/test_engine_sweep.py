@@ -16,10 +16,12 @@ import pytest
 from corral.engine.places import Places
 from corral.errors import CorralError
 from root.engine.conftest import Engine, remove_groups
-from sweep import tally
+from sweep import engine_images, engine_networks, tally
 from sweep.engine_files import OPERATIONS
+from sweep.engine_networks import NetworkStage, OnNetwork
 from sweep.engine_operations import Operation, Stage
 from sweep.engine_points import choose
+from sweep.own_host import do_there
 
 # Points of each operation in the subset.
 SHARE = int(os.environ.get("CORRAL_SWEEP_SHARE", "9"))
@@ -56,7 +58,7 @@ def sweep(stage: Stage, operation: Operation) -> list[str]:
             listed = "\n    ".join(stage.problems)
             broken.append(f"{operation.name} at {fault.name}:\n    {listed}\n    outcome: {said}")
             print(broken[-1], flush=True)
-            stage.engine.close()
+            stage.recover()
     return broken
 
 
@@ -73,4 +75,41 @@ def where(error: BaseException) -> str:
 def test_s4_4_nothing_is_lost_when_anybody_dies_at_any_moment(operation: Operation, stage: Stage) -> None:
     """No name, process, cgroup or file is left; codes are true or unknown; the same request works at once."""
     broken = sweep(stage, operation)
+    assert broken == [], f"{len(broken)} points, CORRAL_SWEEP_SEED={tally.seed()}\n" + "\n".join(broken)
+
+
+@pytest.mark.requires("root", "busybox")
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    "operation", engine_images.OPERATIONS, ids=[operation.name for operation in engine_images.OPERATIONS]
+)
+def test_s4_4_no_image_is_half_there_whatever_fails_at_any_moment(
+    operation: Operation, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed, without room or with a bad disk: there is all of it or none, and asked again it is there."""
+    conf = stage.path / "registries.conf"
+    conf.write_text("")
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(conf))
+    monkeypatch.setenv("HOME", str(stage.path))
+    broken = sweep(stage, operation)
+    assert broken == [], f"{len(broken)} points, CORRAL_SWEEP_SEED={tally.seed()}\n" + "\n".join(broken)
+
+
+@pytest.mark.requires("root", "cni")
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    "operation", engine_networks.OPERATIONS, ids=[operation.name for operation in engine_networks.OPERATIONS]
+)
+def test_s4_4_nothing_of_a_network_is_lost_when_anybody_dies_at_any_moment(operation: OnNetwork, stage: Stage) -> None:
+    """No interface, rule, address, name or file of a plugin is left; the same request works at once."""
+
+    def there() -> tuple[list[str], tuple[int, int]]:
+        networked = NetworkStage(stage.engine, stage.path, stage.prefix)
+        networked.prepare()
+        broken = sweep(networked, operation)
+        networked.engine.close()
+        return broken, tally.ENGINE[operation.name]
+
+    broken, counts = do_there(there, stage.path / "broken.json")
+    tally.ENGINE[operation.name] = (counts[0], counts[1])
     assert broken == [], f"{len(broken)} points, CORRAL_SWEEP_SEED={tally.seed()}\n" + "\n".join(broken)
