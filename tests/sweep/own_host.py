@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import subprocess
 import traceback
 from collections.abc import Callable
@@ -28,7 +29,13 @@ def do_there(action: Callable[[], Any], report: Path) -> Any:
     pid = os.fork()
     if pid == 0:
         _be_there(action, report)
-    os.waitpid(pid, 0)
+    try:
+        os.waitpid(pid, 0)
+    except BaseException:
+        # Interrupted, or its time is over: it takes apart what it has, and its place goes with it.
+        os.kill(pid, signal.SIGINT)
+        os.waitpid(pid, 0)
+        raise
     said = json.loads(report.read_text()) if report.exists() else {"trace": "it was killed"}
     assert "trace" not in said, said["trace"]
     return said["result"]

@@ -106,9 +106,10 @@ def test_s4_4_nothing_of_a_network_is_lost_when_anybody_dies_at_any_moment(opera
     def there() -> tuple[list[str], tuple[int, int]]:
         networked = NetworkStage(stage.engine, stage.path, stage.prefix)
         networked.prepare()
-        broken = sweep(networked, operation)
-        networked.engine.close()
-        return broken, tally.ENGINE[operation.name]
+        try:
+            return sweep(networked, operation), tally.ENGINE[operation.name]
+        finally:
+            networked.engine.close()
 
     broken, counts = do_there(there, stage.path / "broken.json")
     tally.ENGINE[operation.name] = (counts[0], counts[1])
