@@ -36,6 +36,7 @@ int main(int argc, char **given) {
     for (int i = 1; i < argc; i++)
         argv[n++] = given[i];
     (void)signal(SIGPIPE, SIG_DFL);
+    (void)signal(SIGCHLD, SIG_DFL); /* ignored, as by some callers, it takes away the ends of our children */
     execve(interpreter, argv, environ);
     fmt(text, sizeof(text), "run '%s': %s", interpreter, error_text(errno));
     free(argv);

@@ -1,12 +1,36 @@
 /* Children of the keeper: as little as possible of it shows in them. */
 #include <limits.h>
 #include <string.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "keeper/keeper.h"
 #include "launch/launch.h"
 
+#define CPU_MAX 8192
+#define IOPRIO_WHO_PROCESS 1
+
 static struct rlimit files;
+
+/* Whoever happened to be the first must not decide how the containers of all others are scheduled, and whether their
+ * addresses are random. What may not be undone here (a nice value without the right to lower it) stays. */
+void keeper_forget_caller(void) {
+    unsigned long every_cpu[CPU_MAX / (8 * sizeof(unsigned long))];
+    uint64_t attr[6] = {sizeof(attr)}; /* struct sched_attr: SCHED_OTHER, nice 0 */
+    int oom = open_at(AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY, 0);
+    memset(every_cpu, 0xff, sizeof(every_cpu));
+    (void)personality(PER_LINUX);
+    (void)sys_sched_setattr(0, attr, 0);
+    (void)syscall(SYS_sched_setaffinity, 0, sizeof(every_cpu), every_cpu);
+    (void)sys_ioprio_set(IOPRIO_WHO_PROCESS, 0, 0);
+    (void)prctl(PR_SET_TIMERSLACK, 0);
+    if (oom >= 0)
+        (void)!write(oom, "0", 1);
+    close_fd(&oom);
+}
 
 void keeper_raise_limits(void) {
     if (getrlimit(RLIMIT_NOFILE, &files) < 0)

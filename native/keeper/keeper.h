@@ -115,6 +115,8 @@ void groups_leave(struct keeper *k);
 /* ---- children.c ------------------------------------------------------------------------------------------------------ */
 /* As many descriptors as the caller's hard limit has, for the keeper alone. */
 void keeper_raise_limits(void);
+/* Default scheduling, CPUs, personality and OOM score, as far as this process may. */
+void keeper_forget_caller(void);
 /* Makes k->monitor_program of the corral-monitor beside this program, anew if that is another file by now (an upgrade).
  * -errno only if there is none at all. */
 int keeper_load_monitor(struct keeper *k);

@@ -92,6 +92,7 @@ static void prepare_process(struct keeper *k) {
     sigaddset(&set, SIGCHLD);
     (void)sigprocmask(SIG_SETMASK, &set, NULL);
     k->signals = sys_result(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+    keeper_forget_caller();
     keeper_raise_limits();
     for (int i = 0; i < CONNECTIONS; i++)
         k->conn[i] = -1;
