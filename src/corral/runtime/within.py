@@ -15,6 +15,7 @@ from corral.runtime.job import (
     CAP_SETUID,
     CAP_SYS_ADMIN,
     CLONE_NEWNS,
+    CLONE_NEWPID,
     CLONE_NEWUSER,
     MODE_EXEC,
 )
@@ -64,13 +65,16 @@ class Within:
         plan = Plan()
         plan.front("FRONT_MODE", MODE_EXEC, n_fds)
         is_user = bool(self.uid_map or self.join[0])
+        flags = CLONE_NEWNS if self.rootfs else 0
+        if self.rootfs is not None and self.rootfs.fuse:
+            # fuse-overlayfs lives in the mount namespace that it serves, so it would keep both for ever.
+            flags |= CLONE_NEWPID
         if self.join[0]:
             plan.front("STAGE", 0)
             plan.stage("JOIN_CONTAINER", *self.join, CLONE_NEWUSER)
-            plan.stage("FORK", CLONE_NEWNS if self.rootfs else 0, 0)
+            plan.stage("FORK", flags, 0)
         else:
-            flags = (CLONE_NEWUSER if is_user else 0) | (CLONE_NEWNS if self.rootfs else 0)
-            plan.front("SPAWN", flags, -1)
+            plan.front("SPAWN", flags | (CLONE_NEWUSER if is_user else 0), -1)
             if is_user:
                 self._add_maps(plan, host)
         plan.add(INIT, "SYNC", "its ids")

@@ -9,7 +9,7 @@ from corral.runtime.within import Within
 from unit.runtime.jobs import HOSTS
 
 MAPS = [(0, 1000, 1), (1, 100000, 65536)]
-NEWNS, NEWUSER = 0x20000, 0x10000000
+NEWNS, NEWUSER, NEWPID = 0x20000, 0x10000000, 0x20000000
 
 
 def steps(where: Within, host: str = "v2") -> list[tuple[str, str]]:
@@ -53,3 +53,12 @@ def test_root_of_layers() -> None:
     assert plan.steps[1].args[0] == NEWUSER | NEWNS
     assert [step.args for step in plan if step.op == "ROOTFS_TREE"] == [("/sys", 72)]
     assert ("init", "OVERLAY") in steps(Within(MAPS, MAPS, rootfs=rootfs, path="/sys"), "rootless")
+
+
+def test_root_of_fuse_overlayfs_ends_with_the_program() -> None:
+    """Its process would hold the mount namespace that holds it: a pid namespace ends both."""
+    rootfs = RootfsPlan(("/a", "/b"), "/w", fuse="/usr/bin/fuse-overlayfs")
+    plan = decode(Within(MAPS, MAPS, rootfs=rootfs, path="/sys").compile(["/bin/true"], [], HOSTS["rootless"]()))
+    assert plan.steps[1].args[0] == NEWUSER | NEWNS | NEWPID
+    found = decode(Within(rootfs=rootfs, path="/sys", join=(77, 1)).compile(["/bin/true"], [], HOSTS["rootless"]()))
+    assert [step.args[0] for step in found if step.op == "FORK"] == [NEWNS | NEWPID]
