@@ -42,13 +42,19 @@ class Rootless:
 
     def corral(self, *words: str, status: int = 0) -> str:
         """What the command prints; its exit code must be ``status``."""
+        done = self.tried(*words)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout
+
+    def tried(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """The command, however it ends."""
         names = ("passwd", "subuid", "subgid")
         binds = "; ".join(f"[ -e /etc/{n} ] && mount --bind {self.path}/etc/{n} /etc/{n}" for n in names)
         if (self.path / "fuse").exists():
             binds += f"; mount --bind {self.path}/fuse /dev/fuse"
         become = f'exec setpriv --reuid {USER} --regid {USER} --clear-groups "$@"'
         prefix = ["unshare", "--mount", "--propagation", "private", "sh", "-c", f"{binds}; {become}", "sh"]
-        done = subprocess.run(
+        return subprocess.run(
             [*prefix, str(PROGRAM), *words],
             env={**os.environ, "HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.path / "run")},
             cwd=self.home,
@@ -57,8 +63,6 @@ class Rootless:
             text=True,
             timeout=TIMEOUT_S,
         )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout
 
     def run(self, *words: str) -> str:
         """`corral run` without network and cgroup, which the user has none of."""
@@ -122,6 +126,60 @@ def test_hosts_root_without_privileges(rootless: Rootless) -> None:
     assert os.listdir(rootless.home / ".local/share/corral/containers") == [".lock"]
 
 
+def test_user_who_stays_itself_runs_as_itself(rootless: Rootless) -> None:
+    """--userns keep-id: the program is the caller, and so are its files outside; another may be named still."""
+    folder = rootless.home / "shared"
+    if not rootless.has_ranges:
+        refused = rootless.tried("run", "--userns", "keep-id", "host", "id")
+        assert (refused.returncode, "has no other uids" in refused.stderr) == (125, True)
+        return
+    rootless.run("--rm", "--userns", "keep-id", "-v", f"{rootless.home}:/mnt", "host", "mkdir", "/mnt/shared")
+    assert folder.stat().st_uid == USER
+    assert rootless.run("--rm", "--userns", "keep-id", "host", "id", "-u") == f"{USER}\n"
+    assert rootless.run("--rm", "--userns", "keep-id", "--user", "0", "host", "id", "-u") == "0\n"
+
+
+def test_containers_share_namespaces_without_privileges(rootless: Rootless, image: str) -> None:
+    """Members of a pod, and whoever joins another's network: they share the user namespace that owns it, too."""
+    rootless.corral(
+        "pod", "create", "--name", "p", "--network", "none", "--hostname", "together", "--share", "net,uts,ipc"
+    )
+    in_pod = ("run", "--cgroups=disabled", "--pod", "p")
+    rootless.corral(*in_pod, "-d", "--name", "first", image, "sleep", "300")
+    look = "hostname; id -u; for kind in user net ipc uts; do readlink /proc/self/ns/$kind; done"
+    seen = rootless.corral(*in_pod, "--name", "second", image, "sh", "-c", f"{look}; echo x > /etc/new")
+    shared = rootless.corral("exec", "first", "sh", "-c", look)
+    assert seen == shared
+    assert seen.startswith("together\n")
+    beside = rootless.corral(
+        "run", "--cgroups=disabled", "--network", "container:first", image, "readlink", "/proc/self/ns/net"
+    )
+    assert beside.strip() in seen
+    assert rootless.corral("diff", "second").splitlines() == ["C /etc", "A /etc/new"]
+    rootless.corral("pod", "rm", "-f", "p")
+
+
+def test_container_outlives_the_one_whose_namespaces_it_joined(rootless: Rootless, image: str) -> None:
+    """What it wrote can be looked at and removed."""
+    rootless.run("-d", "--name", "first", image, "sleep", "300")
+    rootless.corral("run", "--cgroups=disabled", "--name", "c", "--network", "container:first", image, "touch", "/new")
+    rootless.corral("rm", "-f", "first")
+    assert rootless.corral("diff", "c") == "A /new\n"
+    rootless.corral("rm", "c")
+
+
+def test_container_without_group_is_no_empty_sample(rootless: Rootless) -> None:
+    """stats says that there is nothing to measure: by name an error, else beside the list."""
+    rootless.run("-d", "--name", "c", "host", "sleep", "300")
+    done = rootless.tried("stats", "--no-stream", "c")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (125, "measure container 'c': it has no control group")
+    done = rootless.tried("stats", "--no-stream")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        0,
+        "stats: no running container has a control group to measure",
+    )
+
+
 def test_image_without_privileges(rootless: Rootless, image: str) -> None:
     """Layers belong to the user's ids; whiteouts work, cp, diff and commit reach what the user itself cannot."""
     owner = "33" if rootless.has_ranges else "0"
@@ -165,7 +223,7 @@ def test_a_container_with_a_deep_tree_of_other_owners_can_be_removed(rootless: R
 @pytest.mark.skipif(shutil.which("fuse-overlayfs") is None, reason="fuse-overlayfs is not installed")
 @pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="this host has no /dev/fuse")
 def test_fuse_overlayfs_where_the_kernel_makes_no_stack(rootless: Rootless, image: str) -> None:
-    """Its process ends with the container; diff and cp work, running and stopped."""
+    """Its process ends with the container, or with the work on its files; diff and cp work, running and stopped."""
     # Where everybody may use it, as on most hosts.
     os.mknod(rootless.path / "fuse", 0o20666, os.makedev(10, 229))
     (rootless.path / "fuse").chmod(0o666)
@@ -181,3 +239,14 @@ def test_fuse_overlayfs_where_the_kernel_makes_no_stack(rootless: Rootless, imag
     rootless.corral("stop", "-t", "0", "c")
     rootless.corral("cp", "c:/etc/new", str(rootless.home / "got"))
     assert (rootless.home / "got").read_text() == "new\n"
+    assert "A /made" in rootless.corral("diff", "c")
+    until = time.monotonic() + TIMEOUT_S
+    while _servers_of(rootless):
+        assert time.monotonic() < until, "fuse-overlayfs goes on"
+        time.sleep(0.01)
+
+
+def _servers_of(rootless: Rootless) -> list[str]:
+    """The processes of fuse-overlayfs that serve this user's containers."""
+    found = subprocess.run(["pgrep", "-f", f"^[^ ]*fuse-overlayfs .*{rootless.path}/"], capture_output=True, text=True)
+    return found.stdout.split()

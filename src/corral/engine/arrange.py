@@ -10,7 +10,7 @@ from corral.engine.idmaps import own_user
 from corral.engine.parents import usable_parent
 from corral.engine.places import is_rootless
 from corral.engine.programs import find_program
-from corral.engine.rootfs import reach_layers
+from corral.engine.rootfs import id_maps, reach_layers
 from corral.errors import FailedPrecondition
 from corral.linux import paths
 
@@ -63,6 +63,8 @@ def arrange(places: Places, definition: dict[str, Any]) -> Arrangement:
         "nofile_hard": host_facts.nofile_hard(),
         "can_limit_swap": host_facts.can_limit_swap(),
     }
+    if "user" in place.get("namespaces", {}):
+        place["gid_map"] = id_maps(definition, places)[1]
     if definition["root"].get("is_direct"):
         place["rootfs"] = definition["root"]["path"]
     _add_mount_sources(places, definition, place, layers)

@@ -260,6 +260,8 @@ if TYPE_CHECKING:
         """Image id of an image mount -> directory that holds its merged tree."""
         namespaces: NotRequired[dict[str, str]]
         """Kind as in config.json (``network``, ``ipc`` ...) -> path of the namespace that is joined."""
+        gid_map: NotRequired[list[tuple[int, int, int]]]
+        """The map of the user namespace that is joined."""
         shm: NotRequired[str]
         """A directory that stands in for a private /dev/shm (shared with a pod, or the host's)."""
         devices: NotRequired[list[HostDevice]]

@@ -328,12 +328,19 @@ def host_id_of(inside: int, extents: Sequence[Extent]) -> int:
 
 def id_maps(definition: dict[str, Any], places: Places) -> tuple[list[Extent], list[Extent]]:
     """The id maps of the container's user namespace, or of that which it shares with another; none without."""
-    modes = definition.get("namespaces", {})
-    user = modes.get("user", "")
-    if user.startswith("container:"):
-        from corral.engine.ledger import read_definition
+    from corral.engine.idmaps import own_maps
+    from corral.engine.ledger import read_definition
 
-        modes = read_definition(places, user.removeprefix("container:")).get("namespaces", {})
+    modes = definition.get("namespaces", {})
+    # The other may share that of a third: each was made before who joined it.
+    while str(modes.get("user", "")).startswith("container:"):
+        try:
+            modes = read_definition(places, modes["user"].removeprefix("container:")).get("namespaces", {})
+        except NotFound:
+            if not is_rootless():
+                raise
+            # It was removed: what a rootless container has on disc belongs to the user's ids, as with all of them.
+            return own_maps()
     return [tuple(item) for item in modes.get("uid_map", [])], [tuple(item) for item in modes.get("gid_map", [])]
 
 

@@ -60,7 +60,7 @@ def _defaults(definition: Definition, place: SpecPlace) -> list[Mount]:
     is_mapped = bool(modes.get("uid_map")) or "user" in place.get("namespaces", {})
     is_privileged = bool(security.get("privileged"))
     pts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
-    if _has_gid(definition, 5):
+    if _has_gid(definition, place, 5):
         pts.append("gid=5")  # the group tty
     found = []
     if modes.get("pid") == "host" and is_mapped:
@@ -90,8 +90,8 @@ def _defaults(definition: Definition, place: SpecPlace) -> list[Mount]:
     return found
 
 
-def _has_gid(definition: Definition, gid: int) -> bool:
-    mappings = definition.get("namespaces", {}).get("gid_map", [])
+def _has_gid(definition: Definition, place: SpecPlace, gid: int) -> bool:
+    mappings = definition.get("namespaces", {}).get("gid_map") or place.get("gid_map", [])
     return not mappings or any(inside <= gid < inside + size for inside, _, size in mappings)
 
 

@@ -56,9 +56,24 @@ def may_set_groups(job: Job) -> int:
     """1 if setgroups(2) is available in the container's user namespace, else 0."""
     if job.host.setgroups_denied:
         return 0
+    for kind, path in job.joined:
+        if kind == "user" and path.endswith("/ns/user"):
+            return int(allows_groups(path.removesuffix("/ns/user")))
     if not job.new_flags & CLONE_NEWUSER or job.host.has(CAP_SETGID):
         return 1
     return int(_gid_map_needs_helper(job))
+
+
+def allows_groups(directory: str, *, otherwise: bool = True) -> bool:
+    """Whether setgroups(2) is available in the user namespace of the process with this directory of procfs.
+
+    It may have been denied for good when the namespace got its single mapping. ``otherwise``: where nobody can tell.
+    """
+    try:
+        with open(f"{directory}/setgroups", encoding="utf-8") as file:
+            return file.read().strip() != "deny"
+    except OSError:
+        return otherwise
 
 
 def _gid_map_needs_helper(job: Job) -> bool:

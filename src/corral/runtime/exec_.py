@@ -12,6 +12,7 @@ from corral.oci.names import NAMESPACES
 from corral.oci.validate import normalize, to_error
 from corral.oci.validate_process import validate_process
 from corral.runtime import process as compile_process
+from corral.runtime.births import allows_groups
 from corral.runtime.create import KEEP_GROUPS_ANNOTATION
 from corral.runtime.documents import exec_state
 from corral.runtime.groups import add_attach
@@ -279,7 +280,7 @@ def _compile_init(job: Exec, *, terminal: bool, final_affinity: str) -> None:
     plan, process, options = job.plan, job.process, job.options
     linux = job.spec.get("linux", {})
     in_userns = any(n["type"] == "user" for n in linux.get("namespaces", []))
-    may_set_groups = _may_set_groups(job)
+    may_set_groups = allows_groups(f"/proc/{job.record.pid}", otherwise=not job.host.setgroups_denied)
     if in_userns:
         plan.init("BECOME_ROOT", int(may_set_groups))
     # A session of its own; the keyring is the container's, if it has one of its own.
@@ -326,15 +327,6 @@ def _send_listener(job: Exec) -> None:
         pid=job.record.pid,
     )
     job.plan.front("SECCOMP_SEND", seccomp["listenerPath"], *pieces, SLOT_SECCOMP, pointer="linux.seccomp.listenerPath")
-
-
-def _may_set_groups(job: Exec) -> bool:
-    """setgroups may have been denied for good when the container's user namespace got its single mapping."""
-    try:
-        with open(f"/proc/{job.record.pid}/setgroups", encoding="utf-8") as file:
-            return file.read().strip() != "deny"
-    except OSError:
-        return not job.host.setgroups_denied
 
 
 def _load_seccomp(job: Exec) -> SeccompProgram | None:

@@ -145,6 +145,25 @@ def _resolve_shared(places: Places, definition: dict[str, Any]) -> None:
         definition["namespaces"] = modes
     if definition.get("pod") and not definition.get("is_infra"):
         _join_pod(places, definition)
+    if is_rootless():
+        _share_user(places, definition)
+
+
+def _share_user(places: Places, definition: dict[str, Any]) -> None:
+    """Who joins a namespace of another container without privileges joins the user namespace that owns it, too."""
+    from corral.engine.podfiles import read_pod
+
+    modes, network = dict(definition.get("namespaces", {})), definition["network"]
+    if modes.get("user") or modes.get("uid_map"):
+        return
+    shared = [modes.get(kind, "") for kind in ("ipc", "uts", "pid", "cgroup")]
+    if network.get("mode") in ("container", "pod"):
+        shared.insert(0, f"container:{network['container']}" if network["mode"] == "container" else "pod")
+    for mode in shared:
+        if mode == "pod" or mode.startswith("container:"):
+            other = "container:" + read_pod(places, definition["pod"])["infra"] if mode == "pod" else mode
+            definition["namespaces"] = {**modes, "user": other}
+            return
 
 
 def _join_pod(places: Places, definition: dict[str, Any]) -> None:
