@@ -128,8 +128,11 @@ def resolv_text(network: dict[str, Any]) -> str:
 
 
 def write_in_place(path: str, text: str) -> None:
-    """Rewrite a file that is bind-mounted: its inode has to stay the same. Raises: OSError."""
-    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
+    """Rewrite a file that is bind-mounted: its inode has to stay the same.
+
+    Raises: OSError; BlockingIOError where the container has a lease on the file, and would have us wait for it.
+    """
+    fd = posix.open(path, posix.O_WRONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK)
     try:
         data = text.encode("utf-8", "surrogateescape")
         while data:

@@ -49,7 +49,7 @@ def refresh_peers(
             try:
                 _write(places, container_id, other, found, known)
             except OSError:
-                continue  # removed meanwhile
+                continue  # removed meanwhile, or its container keeps us from it
 
 
 def _rows(state: dict[str, Any]) -> list[dict[str, Any]]:
