@@ -144,4 +144,8 @@ def exit_code(error: CorralError, command: str) -> int:
 def from_os_error(exc: OSError, command: str) -> CorralError:
     """An error of the kernel that no layer explained."""
     cause = (exc.strerror or str(exc)).lower()
-    return CorralError(f"{command or 'corral'} {exc.filename or ''}".rstrip() + f": {cause}", errno=exc.errno or 0)
+    named = exc.filename or ""
+    if isinstance(named, bytes):
+        # Of a container's tree: names there need not be text.
+        named = named.decode("utf-8", "surrogateescape")
+    return CorralError(f"{command or 'corral'} {named}".rstrip() + f": {cause}", errno=exc.errno or 0)

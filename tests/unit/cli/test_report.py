@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from corral.cli.commands.events import COMMANDS, run
 from corral.cli.context import Context, complain
 from corral.cli.flags import Line
-from corral.cli.main import report
+from corral.cli.main import from_os_error, report
 from corral.engine.verbs import events
 from corral.errors import FailedPrecondition
 
@@ -22,6 +23,12 @@ def test_an_error_and_its_hint_are_two_lines_without_control_characters(capsys: 
     """Whatever the name of a process or file in them is, line ends included."""
     report(FailedPrecondition(f"stop container 'x': {HOSTILE}\nstays\r", hint=f"look at {HOSTILE}"))
     assert capsys.readouterr().err == f"stop container 'x': {TAMED} stays\nhint: look at {TAMED}\n"
+
+
+def test_what_the_kernel_says_of_a_containers_file_names_it_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its name may be any bytes."""
+    report(from_os_error(OSError(errno.EAGAIN, "Resource temporarily unavailable", b"a\xff\x1bb"), "cp"))
+    assert capsys.readouterr().err == "cp a??b: resource temporarily unavailable\n"
 
 
 def test_a_warning_keeps_its_lines_and_loses_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
