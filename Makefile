@@ -16,7 +16,7 @@ SOURCES := $(shell find src native hatch_build.py pyproject.toml README.md -type
 
 # In CI nothing that the setup installs may be skipped for want of it.
 ifeq ($(CI),true)
-export CORRAL_MUST ?= root,userns,newuidmap,net-admin,runc,crun,podman,containerd,dockerd,buildah,busybox,cc,clang,musl-gcc,callers,docker-registry,skopeo,umoci,htpasswd,openssl,vm
+export CORRAL_MUST ?= root,userns,newuidmap,net-admin,runc,crun,podman,containerd,dockerd,buildah,busybox,cc,clang,musl-gcc,callers,docker-registry,skopeo,umoci,htpasswd,openssl,groff,zsh,fish,vm
 endif
 
 .PHONY: help setup setup-run setup-test native install run lint check test test-root test-userns test-vm coverage behaviours conformance \

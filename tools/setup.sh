@@ -9,7 +9,7 @@ RUN_PACKAGES="python3 python3-venv ca-certificates libseccomp2 busybox-static"
 TEST_PACKAGES="runc crun podman containerd docker.io buildah skopeo conmon uidmap strace gcc libc6-dev musl-tools
     linux-libc-dev libseccomp-dev clang iproute2 procps jq fuse-overlayfs slirp4netns
     containernetworking-plugins iptables passt
-    docker-registry umoci apache2-utils
+    docker-registry umoci apache2-utils groff-base zsh fish
     qemu-system-x86 mmdebstrap erofs-utils e2fsprogs kmod cpio"
 COMPILER_PACKAGES="gcc libc6-dev musl-tools linux-libc-dev"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import subprocess
 
 import pytest
@@ -109,21 +108,23 @@ def test_man_pages_are_roff_without_complaint() -> None:
         assert [line for line in text.splitlines() if line[:1] in ".'" and line.split()[0] not in macros] == [], name
 
 
+@pytest.mark.requires("groff")
 def test_man_page_is_read_by_man() -> None:
-    """groff finds nothing to warn of, where there is one."""
-    if shutil.which("groff") is None:
-        pytest.skip("groff is not installed")
+    """groff finds nothing to warn of."""
     for _, text in list(pages("1.2.3"))[:5]:
         done = subprocess.run(["groff", "-man", "-Tutf8", "-ww"], input=text, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_completion_scripts_are_read_by_their_shells() -> None:
-    """Each shell that is here parses its script; bash asks the program and shows what it answers."""
-    for shell, script in SCRIPTS.items():
-        if shutil.which(shell) is not None:
-            done = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True)
-            assert (done.returncode, done.stderr) == (0, ""), shell
+@pytest.mark.parametrize("shell", [pytest.param(name, marks=pytest.mark.requires(name)) for name in SCRIPTS])
+def test_completion_script_is_read_by_its_shell(shell: str) -> None:
+    """It parses."""
+    done = subprocess.run([shell, "-n"], input=SCRIPTS[shell], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_completion_shows_what_the_program_answers() -> None:
+    """bash asks it for the words that may follow."""
     asked = """
 corral() { [ "$*" = "_complete -- run --net" ] && printf -- '--network\\ta text\\n--network-alias\\tmore\\n'; }
 COMP_WORDS=(corral run --net); COMP_CWORD=2; _corral; echo "${COMPREPLY[@]}"
