@@ -130,6 +130,13 @@ void pump_rest(struct monitor *m) {
             (void)madvise(m->stream[i].raw, RAW_MAX, MADV_DONTNEED);
 }
 
+/* A descriptor that takes no more. A reader that has gone is nobody's trouble; of anything else its client has to know. */
+static void lose_sink(const struct client *c, struct sink *out, uint32_t flag, int error) {
+    sink_close(out);
+    if (error != -EPIPE && error != -ECONNRESET)
+        (void)message_tell(c->sock, SUP_LOST, 0, -error, flag);
+}
+
 static void deliver(struct monitor *m, struct stream *s) {
     int which = index_of(m, s);
     bool waits = false;
@@ -143,7 +150,7 @@ static void deliver(struct monitor *m, struct stream *s) {
             if (n == -EAGAIN)
                 break;
             if (n < 0)
-                sink_close(out); /* it does not want any more */
+                lose_sink(c, out, which ? ATTACH_STDERR : ATTACH_STDOUT, (int)n);
             else
                 c->sent[which] += (size_t)n;
         }

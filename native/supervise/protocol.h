@@ -37,6 +37,7 @@ enum supervise_kind {
     SUP_RESIZE = 86,      /* value = rows << 16 | columns */
     SUP_CLOSE_STDIN = 87,
     SUP_REOPEN_LOG = 88,
+    SUP_LOST = 89, /* to who attached: a descriptor of its takes no more output; value = its ATTACH_* flag, error = why */
 };
 
 #define ATTACH_STDIN 1u

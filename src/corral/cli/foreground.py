@@ -58,11 +58,13 @@ class Streams:
 class Attached:
     """A connection to a monitor that copies its process's streams to and from this process's. ``close`` it."""
 
-    __slots__ = ("_monitor", "_raw", "_typed", "streams")
+    __slots__ = ("_has_lost", "_monitor", "_raw", "_typed", "streams")
 
     def __init__(self, monitor: Monitor, streams: Streams) -> None:
         """Connect; the process's output begins to flow when it is let go. ``monitor`` is duplicated."""
         self.streams = streams
+        # Output that could not be written: whatever the process says of itself, this command has not done its part.
+        self._has_lost = False
         self._raw = RawMode(0 if streams.stdin and streams.terminal else -1)
         self._monitor = Monitor(from_fd(posix.dup(monitor.fileno())), "the monitor")
         self._typed = -1
@@ -97,7 +99,8 @@ class Attached:
         """
         try:
             if not self.streams.terminal:
-                self._monitor.wait_detached(_left(until))
+                while self._goes_on(_left(until)):
+                    pass
                 return
             before = _signal.signal(_signal.SIGWINCH, lambda *_: self._follow_size())
             try:
@@ -109,6 +112,10 @@ class Attached:
                 raise
         finally:
             self.close()
+
+    def code(self, code: int) -> int:
+        """The exit code of this command where the process's own is ``code``."""
+        return EXIT_ENGINE if self._has_lost else code
 
     def _pump(self, until: float | None) -> None:
         """Typed bytes to the process, until its end or the detach keys."""
@@ -122,11 +129,18 @@ class Attached:
             ready = {fd for fd, _ in poll.poll(None if left is None else left * 1000)}
             if until is not None and not ready and time.monotonic() >= until:
                 return
-            if self._monitor.fileno() in ready:
-                self._monitor.wait_detached(_ANSWER_S)
+            if self._monitor.fileno() in ready and not self._goes_on(_ANSWER_S):
                 return
             if 0 in ready and not self._type(keys):
                 poll.unregister(0)
+
+    def _goes_on(self, timeout_s: float | None) -> bool:
+        """Wait for the next word of the monitor; False when that is the end. Raises: Timeout."""
+        lost = self._monitor.receive_lost(timeout_s)
+        if lost is not None:
+            self._has_lost = True
+            complain(f"write {lost[0]}: {posix.strerror(lost[1]).lower()}\n")
+        return lost is not None
 
     def _type(self, keys: KeyFilter) -> bool:
         """Pass on what is there; False at its end."""
@@ -279,10 +293,10 @@ class Session:
             return 0
         record = waiter.receive_exit()
         if record is None:
-            return follow_end(self._context, self._container_id)
+            return attached.code(follow_end(self._context, self._container_id))
         found = self._context.verb("exited", self._container_id)
         waiter.done()
-        return code_of(found.get("exit") or _exit_of(record), self._container_id)
+        return attached.code(code_of(found.get("exit") or _exit_of(record), self._container_id))
 
 
 def follow_end(context: Context, container_id: str) -> int:

@@ -32,6 +32,8 @@ _PACKET_MAX = _HEADER.size + 65536
 _PING = 77
 _OK, _ERROR, _SPAWN, _SPAWNED, _RUN_AT, _LIST, _ITEM, _SHUTDOWN = 64, 65, 66, 67, 68, 69, 70, 71
 _START, _ATTACH, _WATCH, _ATTEND, _EXITED, _DONE, _RESIZE, _CLOSE_STDIN, _REOPEN_LOG = range(80, 89)
+_LOST = 89
+_STREAM_FLAGS = {2: "stdout", 4: "stderr"}
 _WARNING = 5
 
 _EEXIST = 17
@@ -45,11 +47,12 @@ _START_S = 600.0
 class _Peer:
     """A connection. ``close`` it, or use it in ``with``."""
 
-    __slots__ = ("_name", "_socket")
+    __slots__ = ("_lost", "_name", "_socket")
 
     def __init__(self, sock: Socket, name: str) -> None:
         self._socket = sock
         self._name = name
+        self._lost: list[tuple[str, int]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -99,8 +102,10 @@ class _Peer:
         try:
             self._send(kind, value, body, fds)
             answer = self._receive(timeout_s)
-            while answer is not None and answer[0] == _WARNING:
-                if warnings is not None:
+            while answer is not None and answer[0] in (_WARNING, _LOST):
+                if answer[0] == _LOST:
+                    self._lost.append((_STREAM_FLAGS.get(answer[2], ""), answer[1]))
+                elif warnings is not None:
                     warnings.append(answer[3].decode("utf-8", "surrogateescape"))
                 answer = self._receive(timeout_s)
         except (BrokenPipeError, ConnectionResetError):
@@ -256,8 +261,18 @@ class Monitor(_Peer):
 
     def wait_detached(self, timeout_s: float | None = None) -> None:
         """Wait until the process has ended and an ``attach`` of this connection has had all output. Raises: Timeout."""
-        while self._receive(timeout_s) is not None:
+        while self.receive_lost(timeout_s) is not None:
             pass
+
+    def receive_lost(self, timeout_s: float | None = None) -> tuple[str, int] | None:
+        """Wait for a descriptor of an ``attach`` to fail: its stream, and the errno. None: as ``wait_detached``."""
+        while not self._lost:
+            answer = self._receive(timeout_s)
+            if answer is None:
+                return None
+            if answer[0] == _LOST:
+                self._lost.append((_STREAM_FLAGS.get(answer[2], ""), answer[1]))
+        return self._lost.pop(0)
 
     def send_watch(self) -> None:
         """Ask for the end; ``receive_exit`` when the connection is readable."""

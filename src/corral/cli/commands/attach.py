@@ -57,4 +57,4 @@ def run(line: Line, context: Context) -> int:
         return 0
     finally:
         proxy.remove()
-    return follow_end(context, found["id"])
+    return attached.code(follow_end(context, found["id"]))

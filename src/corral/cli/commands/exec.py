@@ -65,12 +65,15 @@ def run(line: Line, context: Context) -> int:
         # Who has left cannot end it.
         streams.keys = b""
 
+    made: list[Attached] = []
+
     def attach(monitor: Monitor) -> None:
         until = None if timeout is None else time.monotonic() + timeout
-        Attached(monitor, streams).follow(until)
+        made.append(Attached(monitor, streams))
+        made[0].follow(until)
 
     try:
         found = context.verb("exec", line.args[0], request, attach=attach, timeout_s=timeout)
     except Detached:
         return 0
-    return code_of(found["exit"], line.args[0])
+    return made[0].code(code_of(found["exit"], line.args[0]))
