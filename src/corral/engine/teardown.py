@@ -5,9 +5,11 @@ Goes on past what refuses, keeps on record what stays and why, and plans the nex
 
 from __future__ import annotations
 
+import os
 import time
 
 from corral.engine import files, journal, ledger
+from corral.engine.exits import runtime_record_or_none
 from corral.engine.failpoints import failpoint
 from corral.engine.programs import find_program, run
 from corral.errors import CorralError
@@ -67,6 +69,7 @@ def delete_record(places: Places, container_id: str) -> None:
     """
     if not paths.exists(places.record(container_id)):
         return
+    record = runtime_record_or_none(places, container_id)
     words = [find_program("corral-runtime"), "--root", places.runtime_root, "delete", "--force", container_id]
     result = run(words, timeout_s=DELETE_S)
     if result.code:
@@ -74,6 +77,18 @@ def delete_record(places: Places, container_id: str) -> None:
 
         said = " ".join(result.output.split()) or f"exit code {result.code}"
         raise Unavailable(f"remove what container {container_id[:12]} ran in: {said[:2000]}")
+    scope: dict[str, Any] | None = record.state.get("scope") if record is not None else None
+    if scope is not None:
+        _end_scope(scope)
+
+
+def _end_scope(scope: dict[str, Any]) -> None:
+    from corral.runtime.scopes import end_scope
+
+    try:
+        end_scope(scope, os.environ)
+    except CorralError:
+        pass  # Its groups are gone. A systemd that does not answer finds that out when it is loaded anew.
 
 
 def note_pending(places: Places, container_id: str, stays: list[dict[str, str]], *, name: str = "") -> None:

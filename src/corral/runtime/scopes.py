@@ -103,6 +103,16 @@ def update_scope(
         manager.set_unit_properties(str(record["unit"]), properties, deadline_s=DEADLINE_S)
 
 
+def end_scope(record: Mapping[str, object], environ: Mapping[str, str]) -> None:
+    """Have systemd forget the unit of a container that was deleted, in case it has not noticed.
+
+    It learns that a v2 group is empty by an event of a file in it, and none comes for a file that is removed meanwhile:
+    a unit without processes would be there until the next reload. Raises: as ``corral.cgroup.systemd_bus``.
+    """
+    with user_manager(environ) if record["isUser"] else system_manager() as manager:
+        manager.stop_unit(str(record["unit"]), deadline_s=DEADLINE_S)
+
+
 def place_scope(job: Job, location: SystemdLocation, environ: Mapping[str, str]) -> Scope:
     """Where the container's unit is. Raises: Unsupported without systemd, and what its bus answers."""
     is_user = job.host.is_rootless
