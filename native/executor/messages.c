@@ -77,11 +77,13 @@ static int receive_now(int sock, struct message *ret) {
     do
         n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC);
     while (n < 0 && (errno == EINTR || errno == ECONNRESET));
-    if (n == 0)
-        return 0;
     if (n < 0)
         return -errno;
     collect_fds(&msg, ret);
+    if (n == 0) { /* the end, or an empty packet, which may have brought descriptors */
+        message_close_fds(ret);
+        return 0;
+    }
     if ((size_t)n < HEAD_LEN || (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC))) {
         message_close_fds(ret);
         return -EPROTO;

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from root.engine.conftest import DEADLINE_S, Engine
+from corral.engine.keeper import monitor_pid_or_none
+from root.engine.conftest import DEADLINE_S, Engine, eventually
 from root.serve.conftest import CORRAL
 
 pytestmark = pytest.mark.requires("root")
@@ -65,6 +68,44 @@ def test_the_first_callers_ways_are_not_those_of_all_containers(engine: Engine) 
         found = _ways_of(engine.pid(container))
         assert {"nice": 0, "policy": 0, "personality": 0, "oom": 0} == found
         assert os.sched_getaffinity(0) <= os.sched_getaffinity(engine.pid(container))
+
+
+@pytest.mark.parametrize("count", [1, 3, 200])
+@pytest.mark.parametrize("packet", [b"", b"x", b"\0" * 16, b"\x45\0\0\0" + b"\0" * 12], ids=["", "x", "none", "list"])
+def test_descriptors_that_come_with_odd_packets_are_closed(engine: Engine, packet: bytes, count: int) -> None:
+    """Empty packets, cut off ones, and those that want none; by keeper and monitor."""
+    container = engine.run("sleep", "1000")
+    keeper = int(Path(f"{engine.places.run}/keeper.lock").read_text())
+    places = {
+        f"{engine.places.run}/keeper.sock": keeper,
+        f"{engine.places.container_run(container)}/monitor.sock": _monitor_pid(engine, container),
+    }
+    for path, pid in places.items():
+        before = _descriptors(pid)
+        # The path may be longer than an address: it is named below a descriptor.
+        directory = os.open(os.path.dirname(path), os.O_PATH)
+        for _ in range(3):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client:
+                client.connect(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+                with open("/proc/self/status") as file:
+                    socket.send_fds(client, [packet], [file.fileno()] * count)
+        os.close(directory)
+        eventually(functools.partial(_has_no_more, pid, before))
+
+
+def _monitor_pid(engine: Engine, container: str) -> int:
+    """Of the one monitor that looks after the container."""
+    pid = monitor_pid_or_none(engine.places.container_run(container))
+    assert pid is not None
+    return pid
+
+
+def _descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def _has_no_more(pid: int, before: int) -> bool:
+    return _descriptors(pid) <= before
 
 
 def test_a_caller_that_ignores_the_ends_of_children_is_served(engine: Engine) -> None:
