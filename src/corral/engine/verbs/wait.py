@@ -70,11 +70,16 @@ def wait(
             return {"id": container_id, "exit": facts.exit()}
         if condition in _HEALTH:
             _check_health(facts, condition)
-        if condition == "next-exit" and (facts.is_live or facts.run > run):
+        if condition == "next-exit" and (facts.is_live or (facts.run > run and not _is_intended(facts))):
             return {"id": container_id, "exit": _wait_end(places, container_id, patience)}
         left = patience.check(reference, f"be {condition}: it is {facts.status}")
         time.sleep(pause if left is None else min(pause, left))
         pause = min(pause * 1.5, 0.1)
+
+
+def _is_intended(facts: status.Facts) -> bool:
+    """Whether the last run has a number, and no process yet: its end is still to come."""
+    return bool(facts.state.get("run", {}).get("phase") == "intended")
 
 
 def _check_health(facts: status.Facts, condition: str) -> None:
