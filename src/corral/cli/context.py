@@ -107,11 +107,15 @@ def write(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Print lines to stderr, after what stdout has. They may quote what containers and images say of themselves."""
+    """Print to stderr, after what stdout has, and at once: a question ends within its line.
+
+    It may quote what containers and images say of themselves.
+    """
     from corral.cli.render import printable
 
     sys.stdout.flush()
     sys.stderr.write("\n".join(map(printable, text.split("\n"))))
+    sys.stderr.flush()
 
 
 def is_terminal(fd: int) -> bool:

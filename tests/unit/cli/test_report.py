@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import io
+import sys
 from typing import Any
 
 import pytest
@@ -17,6 +19,19 @@ from corral.errors import FailedPrecondition
 # Clears the screen, sets the title, and one more sequence by its one-byte introducer: a process may be called so.
 HOSTILE = "a\x1b[2J\x1b]0;t\x07\x9b31mé"
 TAMED = "a?[2J?]0;t??31mé"
+
+
+class Raw(io.RawIOBase):
+    """A descriptor that keeps what arrives."""
+
+    def __init__(self, shown: io.BytesIO) -> None:
+        self._shown = shown
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        return self._shown.write(data)
 
 
 def test_an_error_and_its_hint_are_two_lines_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
@@ -35,6 +50,14 @@ def test_a_warning_keeps_its_lines_and_loses_control_characters(capsys: pytest.C
     """As errors do."""
     complain(f"warning: {HOSTILE}\nhint: none\n")
     assert capsys.readouterr().err == f"warning: {TAMED}\nhint: none\n"
+
+
+def test_a_question_is_seen_before_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends within its line, for which Python's stderr would wait."""
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BufferedWriter(Raw(shown)), line_buffering=True))
+    complain("User: ")
+    assert shown.getvalue() == b"User: "
 
 
 def test_events_for_people_have_no_control_characters(
