@@ -1,10 +1,12 @@
-/* corral: becomes the interpreter that corral-planner beside it names, isolated from the caller's environment.
+/* corral: has a short command run by the service's resident process (docs/adr/0009), else becomes the interpreter that
+ * corral-planner beside it names, isolated from the caller's environment.
  *
  * A script with that interpreter on its first line could not say -ISE to it: installers write the line, and drop what
  * follows the path. */
 #include <signal.h>
 #include <stdlib.h>
 
+#include "command/resident.h"
 #include "executor/sys.h"
 #include "launch/interpreter.h"
 #include "launch/launch.h"
@@ -22,7 +24,10 @@ int main(int argc, char **given) {
     static char interpreter[PATH_MAX], launcher[PATH_MAX];
     char text[PATH_MAX + 128];
     const char *hint;
-    int n = 0;
+    int n = run_resident(argc, given);
+    if (n >= 0)
+        return n;
+    n = 0;
     find_self();
     if (find_interpreter(interpreter, launcher, text, sizeof(text), &hint) < 0)
         return refuse(text[0] ? text : "find the interpreter", hint);

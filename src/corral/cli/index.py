@@ -99,11 +99,12 @@ GROUPS: tuple[tuple[str, tuple[tuple[str, str, str], ...]], ...] = (
     ),
 )
 
-# Run by the keeper and the completion scripts, not by people: in no list.
+# Run by the keeper, the service and the completion scripts, not by people: in no list.
 HIDDEN: tuple[tuple[str, str, str], ...] = (
     ("_exited", "internal", "settle a container that ended"),
     ("_due", "internal", "do what is due for a container"),
     ("_complete", "completion", "complete a command line"),
+    ("_resident", "resident", "run short commands for the service"),
 )
 
 # The words of Docker and Podman for the same things.

@@ -64,7 +64,10 @@ class Service:
         async with self._engine:
             with _only_one(self.path), contextlib.ExitStack() as stack:
                 listener = self._listen(stack)
-                stack.enter_context(_planner(self._engine.places.runtime_root))
+                places = self._engine.places
+                store = ["--store", places.store, "--run-dir", places.run]
+                stack.enter_context(_beside([find_program("corral"), *store, "_resident"]))
+                stack.enter_context(_beside([find_program("corral-runtime"), "--root", places.runtime_root, "planner"]))
                 stop = asyncio.Event()
                 for number in (signal.SIGTERM, signal.SIGINT):
                     asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -275,14 +278,13 @@ def _only_one(path: str) -> Any:  # noqa: ANN401 -- a generator in the eyes of t
 
 
 @contextlib.contextmanager
-def _planner(root: str) -> Any:  # noqa: ANN401
-    """A resident planner for fronts that use the store's state root: a process, which ends when this one does.
-
-    Not a thread here: it forks where systemd has to be waited for.
+def _beside(words: list[str]) -> Any:  # noqa: ANN401
+    """A process that ends when this one does: the resident planner, for fronts that use the store's state root, and the
+    resident commands (docs/adr/0009). Not threads here: both fork.
     """
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    words = [find_program("corral-runtime"), "--root", root, "planner", f"--stop-fd={_STOP_FD}"]
+    words = [*words, f"--stop-fd={_STOP_FD}"]
     actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, read_end, _STOP_FD)]
     try:
         child = os.posix_spawn(words[0], words, child_environment(), file_actions=actions, setsid=True)
