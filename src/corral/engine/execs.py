@@ -83,7 +83,7 @@ def begin_exec(facts: Facts, request: dict[str, Any], *, has_limit: bool = False
             words += flags
         failpoint("exec.prepared")
         spec = _spec(facts, request, exec_id, awaits_attach=awaits_attach)
-        converse(places, spec, [*words, container_id], None)
+        converse(places, spec, [*words, container_id])
     except BaseException:
         if group:
             remove_group(group, deadline_s=1.0)

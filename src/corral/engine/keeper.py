@@ -99,8 +99,19 @@ class _Peer:
         warnings: list[str] | None = None,
     ) -> int:
         """Send a request, return the answer's value. Raises: CorralError."""
+        self._request(kind, value, body, fds)
+        return self._answer(timeout_s, warnings=warnings)
+
+    def _request(self, kind: int, value: int = 0, body: bytes = b"", fds: Sequence[int] = ()) -> None:
+        """Send what ``_answer`` gives the answer of, which is none where the other end is gone."""
         try:
             self._send(kind, value, body, fds)
+        except (BrokenPipeError, ConnectionResetError):
+            return
+
+    def _answer(self, timeout_s: float = _ANSWER_S, *, warnings: list[str] | None = None) -> int:
+        """The value of the next answer. Raises: CorralError."""
+        try:
             answer = self._receive(timeout_s)
             while answer is not None and answer[0] in (_WARNING, _LOST):
                 if answer[0] == _LOST:
@@ -130,10 +141,17 @@ class Keeper(_Peer):
     __slots__ = ()
 
     @classmethod
-    def open(cls, places: Places, *, cgroups: Callable[[], Sequence[str]] | None = None) -> Keeper:
+    def open(
+        cls,
+        places: Places,
+        *,
+        cgroups: Callable[[], Sequence[str]] | None = None,
+        first: Callable[[Keeper], None] | None = None,
+    ) -> Keeper:
         """Connect to the keeper of ``places``, and start one if there is none.
 
         ``cgroups`` gives the arguments of a new keeper that name the groups which it, and so its monitors, move to.
+        ``first`` sends a request in the same breath; a keeper that does not get to it is not the one that is returned.
         Raises: Unavailable, NotFound if corral-keeper is not installed.
         """
         path = f"{places.run}/keeper.sock"
@@ -152,7 +170,7 @@ class Keeper(_Peer):
                 continue
             try:
                 # One that is about to end, or was killed, still takes connections for a moment.
-                found._ask(_PING)
+                found._greet(first)
             except Unavailable:
                 found.close()
                 continue
@@ -161,24 +179,39 @@ class Keeper(_Peer):
                 raise
             return found
 
-    def spawn(self, spec: Mapping[str, str], planner_socket: int = -1) -> int:
-        """Start a monitor for ``spec`` and give it ``planner_socket`` (a copy); return its pid.
+    def _greet(self, first: Callable[[Keeper], None] | None) -> None:
+        """Raises: Unavailable when it has ended; it takes requests in their order, so ``first`` was not taken."""
+        self._request(_PING)
+        if first is not None:
+            first(self)
+        self._answer()
+
+    def send_spawn(self, spec: Mapping[str, str], planner_socket: int = -1) -> None:
+        """Ask for a monitor for ``spec``, which gets ``planner_socket`` (a copy); ``spawned`` tells of it.
 
         Without a socket, it adopts what an earlier monitor of that run directory left.
-        Raises: AlreadyExists, CorralError.
         """
         text = "".join(f"{key}={value}\0" for key, value in spec.items())
         fds = (planner_socket,) if planner_socket >= 0 else ()
-        body = text.encode("utf-8", "surrogateescape")
+        self._request(_SPAWN, body=text.encode("utf-8", "surrogateescape"), fds=fds)
+
+    def spawned(self, spec: Mapping[str, str], planner_socket: int = -1) -> int:
+        """The pid of the monitor that ``send_spawn`` asked for with the same arguments. Raises: CorralError."""
         until = time.monotonic() + _LAST_MONITOR_S
         while True:
             try:
-                return self._ask(_SPAWN, body=body, fds=fds)
+                return self._answer()
             except AlreadyExists:
                 # That of the last run may be about to end: it has told everybody, and puts its files away.
                 if time.monotonic() > until:
                     raise
             time.sleep(0.005)
+            self.send_spawn(spec, planner_socket)
+
+    def spawn(self, spec: Mapping[str, str], planner_socket: int = -1) -> int:
+        """``send_spawn`` and ``spawned``. Raises: AlreadyExists, CorralError."""
+        self.send_spawn(spec, planner_socket)
+        return self.spawned(spec, planner_socket)
 
     def run_at(self, container_id: str, delay_ms: int) -> None:
         """Have ``COMMAND _due ID`` run in so many milliseconds, instead of an earlier such wish of this container.

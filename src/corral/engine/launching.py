@@ -38,9 +38,10 @@ LOG_MAX_BYTES = 16 << 20
 LOG_FILES = 3
 
 
-def create_process(facts: Facts, arrangement: Arrangement, run: int) -> int:
+def create_process(facts: Facts, arrangement: Arrangement, run: int, write_spec: Callable[[], None]) -> int:
     """Have a monitor make the container's init, which then waits; returns its pid.
 
+    ``write_spec`` puts config.json into the bundle; it is called while the monitor starts.
     Raises: CorralError with what the plan or the kernel refused; nothing is left then but an empty run directory.
     """
     places, container_id = facts.places, facts.container_id
@@ -50,7 +51,12 @@ def create_process(facts: Facts, arrangement: Arrangement, run: int) -> int:
         # Its counters are read after its end, when systemd would have taken an empty scope away.
         words.append("--cgroup-layout=engine")
     words += [*runtime_flags(facts.definition), "--bundle", places.bundle(container_id), container_id]  # type: ignore[arg-type]
-    return converse(places, monitor_spec(facts, run, arrangement), words, _root_plan(facts, arrangement))
+
+    def write_and_plan() -> RootfsPlan | None:
+        write_spec()
+        return _root_plan(facts, arrangement)
+
+    return converse(places, monitor_spec(facts, run, arrangement), words, write_and_plan)
 
 
 def _root_plan(facts: Facts, arrangement: Arrangement) -> RootfsPlan | None:
@@ -62,15 +68,26 @@ def _root_plan(facts: Facts, arrangement: Arrangement) -> RootfsPlan | None:
     return plan
 
 
-def converse(places: Places, spec: dict[str, str], words: list[str], rootfs: RootfsPlan | None) -> int:
-    """Spawn a monitor and be its planner until its process exists; returns the pid of that. Raises: CorralError."""
+def converse(
+    places: Places, spec: dict[str, str], words: list[str], prepare: Callable[[], RootfsPlan | None] | None = None
+) -> int:
+    """Spawn a monitor and be its planner until its process exists; returns the pid of that. Raises: CorralError.
+
+    ``prepare`` does what the plan needs, while the monitor starts, and returns the layers of the container's root.
+    """
     ours, theirs = seqpacket_pair()
     try:
-        with Keeper.open(places, cgroups=lambda: keeper_arguments(places)) as keeper:
-            try:
-                monitor_pid = keeper.spawn(spec, theirs.fileno())
-            finally:
-                theirs.close()
+        try:
+            planner = theirs.fileno()
+            with Keeper.open(
+                places,
+                cgroups=lambda: keeper_arguments(places),
+                first=lambda keeper: keeper.send_spawn(spec, planner),
+            ) as keeper:
+                rootfs = prepare() if prepare is not None else None
+                monitor_pid = keeper.spawned(spec, planner)
+        finally:
+            theirs.close()
         session = Session(ours, monitor_pid)
         session.begin(words, Surroundings("/", _bus_environment()), rootfs=rootfs)
         while not session.is_over:

@@ -116,9 +116,26 @@ _ARCHITECTURES = {
 }
 
 
+# By what they are made of: who starts container after container asks for the same few.
+_made: dict[tuple[frozenset[str], str], Seccomp] = {}
+_MADE_MAX = 8
+
+
 def default_profile(capabilities: Iterable[str], machine: str) -> Seccomp:
-    """The profile for a container whose bounding set is ``capabilities`` on ``machine`` (``uname -m``)."""
+    """The profile for a container whose bounding set is ``capabilities`` on ``machine`` (``uname -m``).
+
+    Not the caller's to change: others get the same.
+    """
     held = frozenset(capabilities)
+    found = _made.get((held, machine))
+    if found is None:
+        if len(_made) >= _MADE_MAX:
+            _made.clear()
+        found = _made[held, machine] = _make(held, machine)
+    return found
+
+
+def _make(held: frozenset[str], machine: str) -> Seccomp:
     allowed = _ALLOWED.split()
     refused = _NEVER.split()
     for name, calls in _WITH.items():

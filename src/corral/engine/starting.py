@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from corral.engine.arrange import Arrangement
     from corral.engine.keeper import Monitor
     from corral.engine.leases import Lease
     from corral.engine.places import Places
@@ -107,11 +108,7 @@ def _make(facts: Facts, lease: Lease, *, is_restart: bool, waits: bool) -> int:
         _prepare_run_directory(places, container_id)
         arrangement = arrange(places, facts.definition)
         failpoint("start.arranged")
-        spec = compile_spec(facts.definition, arrangement.image, arrangement.place)  # type: ignore[arg-type]
-        files.replace(f"{places.bundle(container_id)}/config.json", dumps(spec).encode())
-        failpoint("start.compiled")
-        lease.check()
-        pid = create_process(facts, arrangement, run)
+        pid = create_process(facts, arrangement, run, lambda: _write_spec(facts, arrangement, lease))
         failpoint("start.created")
         if waits:
             with ledger.Update(places, container_id) as state:
@@ -127,8 +124,17 @@ def _make(facts: Facts, lease: Lease, *, is_restart: bool, waits: bool) -> int:
         raise
 
 
+def _write_spec(facts: Facts, arrangement: Arrangement, lease: Lease) -> None:
+    """config.json, the last that is done before the process is made. Raises: CorralError; Lost."""
+    spec = compile_spec(facts.definition, arrangement.image, arrangement.place)  # type: ignore[arg-type]
+    files.replace(f"{facts.places.bundle(facts.container_id)}/config.json", dumps(spec).encode())
+    failpoint("start.compiled")
+    lease.check()
+
+
 def _finish_last_run(facts: Facts) -> None:
     """The end of the last run is followed up before its record makes way for the next."""
+    now = facts
     if facts.run and facts.state.get("settled") != facts.run:
         phase = facts.state.get("run", {}).get("phase")
         if phase in ("intended", "created") and not facts.state.get("run", {}).get("started_ns"):
@@ -137,7 +143,7 @@ def _finish_last_run(facts: Facts) -> None:
         else:
             # This process has the lease that settling would ask for.
             settle_held(facts)
-    now = status.look(facts.places, facts.container_id)
+        now = status.look(facts.places, facts.container_id)
     # The network as well: what is on record of it would be written over, and then is nobody's.
     if paths.exists(facts.places.record(facts.container_id)) or now.state.get("network"):
         stays = tear_down(now)
