@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import posix
 
-from corral.engine import exits, files, host_facts, hostfiles, ledger
+from corral.engine import exits, host_facts, hostfiles, ledger
 from corral.engine.accounts import resolve_account
 from corral.engine.idmaps import own_user
+from corral.engine.images import read_image
 from corral.engine.parents import usable_parent
 from corral.engine.places import is_rootless
 from corral.engine.programs import find_program
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from corral.engine.definition import Definition, ImageConfig, SpecPlace
     from corral.engine.places import Places
 
-__all__ = ["Arrangement", "arrange", "cgroup_path_of", "read_image", "uses_systemd"]
+__all__ = ["Arrangement", "arrange", "cgroup_path_of", "uses_systemd"]
 
 _NS_FILES = {"pid": "pid", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup", "user": "user", "network": "net"}
 
@@ -43,7 +44,7 @@ def arrange(places: Places, definition: dict[str, Any]) -> Arrangement:
     Raises: NotFound, FailedPrecondition, InvalidArgument.
     """
     container_id = definition["id"]
-    image = read_image(places, container_id)
+    image = read_image(places, definition)
     layers = reach_layers(places, definition)
     config: ImageConfig = image.get("config", {})
     process = definition["process"]
@@ -81,11 +82,6 @@ def arrange(places: Places, definition: dict[str, Any]) -> Arrangement:
 
 def _typed(definition: dict[str, Any]) -> Definition:
     return definition  # type: ignore[return-value]  # what a file holds has been checked when it was written
-
-
-def read_image(places: Places, container_id: str) -> dict[str, Any]:
-    """What the image gave at create (``images.lease_image``); {} for a root that is no image."""
-    return files.read_object_or_none(f"{places.container(container_id)}/image.json") or {}
 
 
 def uses_systemd(definition: dict[str, Any]) -> bool:

@@ -18,8 +18,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from corral.engine import files, ledger, names
+from corral.engine import ledger, names
 from corral.engine.failpoints import failpoint
+from corral.engine.images import read_image
 from corral.engine.locks import FileLock
 from corral.engine.netfiles import refresh_peers, write_own
 from corral.engine.networks import DEFAULT, attachment_names, find_network
@@ -114,7 +115,7 @@ def _asked_ports(places: Places, definition: dict[str, Any]) -> list[dict[str, A
     network = definition["network"]
     asked = [dict(port) for port in network.get("ports", [])]
     if network.get("publish_all"):
-        image = files.read_object_or_none(f"{places.container(definition['id'])}/image.json") or {}
+        image = read_image(places, definition)
         known = {(port["container_port"], port["protocol"]) for port in asked}
         for text in image.get("config", {}).get("exposed_ports", []):
             number, _, protocol = str(text).partition("/")

@@ -10,6 +10,7 @@ import posix
 
 from corral.engine import names
 from corral.engine.files import read_bytes_or_none, read_object_or_none, remove_tree, replace, write_object
+from corral.engine.images import read_image
 from corral.engine.places import is_rootless
 from corral.errors import CorralError, InvalidArgument, NotFound, Unsupported
 from corral.linux import paths
@@ -104,8 +105,7 @@ def reach_layers(places: Places, definition: dict[str, Any]) -> list[str]:
         if not paths.isdir(root["path"]):
             raise NotFound(f"use the root filesystem {root['path']!r}: no such directory")
         return [root["path"]]
-    image = read_object_or_none(f"{places.container(definition['id'])}/image.json") or {}
-    return image_layers(places, root["image_id"], image.get("chains", []))
+    return image_layers(places, root["image_id"], read_image(places, definition)["chains"])
 
 
 def _unpack(

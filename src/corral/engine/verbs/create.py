@@ -17,7 +17,6 @@ from corral.engine.places import is_rootless
 from corral.engine.shape import check_shape
 from corral.errors import AlreadyExists, InvalidArgument, NotFound
 from corral.linux import paths
-from corral.oci.json import dumps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -239,11 +238,10 @@ def _take_name(places: Places, definition: dict[str, Any]) -> None:
 
 
 def _write_files(directory: str, definition: dict[str, Any], image: dict[str, Any]) -> None:
-    # One that is gone after its run has no life beyond a loss of power either.
-    is_synced = not definition.get("auto_remove")
     if image:
-        files.replace(f"{directory}/image.json", dumps(image).encode() + b"\n", is_synced=is_synced)
-    files.write_object(f"{directory}/definition.json", definition, is_synced=is_synced)
+        files.write_object(f"{directory}/image.json", image)
+    # One that is gone after its run has no life beyond a loss of power either.
+    files.write_object(f"{directory}/definition.json", definition, is_synced=not definition.get("auto_remove"))
 
 
 def _make_volumes(places: Places, definition: dict[str, Any]) -> None:
