@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from corral.engine.places import Places
     from corral.engine.status import Facts
 
-__all__ = ["finish_stop", "intend_removal", "intend_stop", "stop_container", "stop_signal_of"]
+__all__ = [
+    "finish_stop",
+    "intend_removal",
+    "intend_stop",
+    "is_being_stopped",
+    "stop_container",
+    "stop_signal_of",
+]
 
 GRACE_S = 10.0
 # After SIGKILL: a process that is not in the kernel's hands for good is gone by then.
@@ -79,6 +86,14 @@ def intend_removal(places: Places, container_id: str, *, with_volumes: bool) -> 
     with ledger.Update(places, container_id, needs_no_room=True) as state:
         stop = state.setdefault("stop", {"by": "user", "run": state.get("runs", 0), "at_ns": time.time_ns()})
         stop["removes"] = {"volumes": with_volumes}
+
+
+def is_being_stopped(places: Places, container_id: str) -> bool:
+    """Whether a process that lives is just ending its run, and does what follows from the end. Raises: OSError."""
+    state = ledger.read(places, container_id)
+    stop = state.get("stop", {})
+    is_of_this_run = bool(stop) and stop.get("run") == state.get("runs", 0)
+    return is_of_this_run and not stop.get("is_given_up") and leases.is_owned(stop.get("owner"))
 
 
 def stop_container(

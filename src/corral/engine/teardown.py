@@ -38,7 +38,8 @@ def tear_down(facts: Facts) -> list[dict[str, str]]:
     failpoint("teardown.network")
     stays += _attempt("cgroup", _delete_runtime_record, facts)
     failpoint("teardown.record")
-    note_pending(places, container_id, stays, name=facts.definition.get("name", ""))
+    if stays or facts.state.get("pending"):
+        note_pending(places, container_id, stays, name=facts.definition.get("name", ""))
     return stays
 
 

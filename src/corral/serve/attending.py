@@ -11,6 +11,7 @@ import logging
 
 from corral.engine import journal, names, status
 from corral.engine.keeper import Monitor
+from corral.engine.stopping import is_being_stopped
 from corral.engine.streams import changes
 from corral.engine.verbs import find
 from corral.engine.verbs.events import batch
@@ -139,8 +140,7 @@ class Attendant:
         """It has ended, or its monitor has. Only what was done to the end is told the monitor as done."""
         try:
             record = await self._engine.do(monitor.receive_exit, 5.0)
-            if record is not None:
-                await self._engine.do(find("exited"), self._engine.places, container_id)
+            if record is not None and await self._engine.do(_follow_up, self._engine.places, container_id):
                 monitor.done()
         except CorralError as exc:
             _log.warning("follow up the end of %s: %s", container_id[:12], exc)
@@ -155,6 +155,17 @@ class Attendant:
         if monitor is not None:
             asyncio.get_running_loop().remove_reader(monitor.fileno())
             monitor.close()
+
+
+def _follow_up(places: Places, container_id: str) -> bool:
+    """Do what follows from an end, unless whoever stops it is at that; whether it was done.
+
+    Two of us would only wait for each other. Should the other die at it, its monitor has the keeper see to it.
+    """
+    if is_being_stopped(places, container_id):
+        return False
+    find("exited")(places, container_id)
+    return True
 
 
 def _connect_all(places: Places, left: set[str]) -> list[tuple[str, Monitor]]:
