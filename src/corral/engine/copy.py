@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from corral.engine.access import Tree
     from corral.engine.places import Places
 
-__all__ = ["copy_between", "copy_from_tar", "copy_to_tar", "describe_path", "export_root"]
+__all__ = ["copy_between", "copy_from_tar", "copy_to_tar", "describe_path", "export_root", "pipe"]
 
 
 class _End:
@@ -75,7 +75,7 @@ def copy_between(
             at, name = _place(to_tree, to_path, end, what["kind"], begin)
             owner = _owner(end, is_archive=is_archive)
             wanted = {"path": what["path"], "name": name}
-            _pipe(from_tree, wanted, to_tree, {"at": at, "owner": owner, "is_host": not end.container_id})
+            pipe(from_tree, wanted, to_tree, {"at": at, "owner": owner, "is_host": not end.container_id})
 
 
 def _owner(end: _End, *, is_archive: bool) -> list[int] | None:
@@ -104,8 +104,11 @@ def _place(tree: Tree, path: str, end: _End, kind: str, begin: _End) -> tuple[st
     return parent["path"], name
 
 
-def _pipe(source: Tree, wanted: dict[str, Any], target: Tree, request: dict[str, Any]) -> None:
-    """Pack and unpack at the same time."""
+def pipe(source: Tree, wanted: dict[str, Any], target: Tree, request: dict[str, Any]) -> None:
+    """Pack ``wanted`` of one tree and unpack it in another at the same time; see ``copytree`` for both requests.
+
+    What packing says counts first, unless it only saw that unpacking had given up. Raises: CorralError.
+    """
     read, write = os.pipe2(os.O_CLOEXEC)
     trouble: list[BaseException] = []
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 from typing import TYPE_CHECKING, Any
 
-from corral.engine.access import Tree, open_directory, open_mounted
+from corral.engine.access import open_directory, open_mounted
+from corral.engine.copy import pipe
 from corral.engine.idmaps import own_maps
 from corral.engine.places import is_rootless
 from corral.engine.rootfs import host_id_of, id_maps
@@ -66,7 +66,7 @@ def _copy(places: Places, definition: dict[str, Any], layers: list[str], target:
         if found is None or found["kind"] != "directory":
             return False
         with open_directory(path, definition, places) as volume:
-            _pump(source, {"path": found["path"], "name": ""}, volume)
+            pipe(source, {"path": found["path"], "name": ""}, volume, {"at": "/", "owner": None})
     _own(places, definition, path, found)
     return True
 
@@ -86,30 +86,6 @@ def _own(places: Places, definition: dict[str, Any], path: str, found: dict[str,
         os.fchmod(fd, mode)
     finally:
         os.close(fd)
-
-
-def _pump(source: Tree, request: dict[str, Any], volume: Tree) -> None:
-    """Pack at one end, unpack at the other. What unpacking says counts: packing then only saw its pipe close."""
-    problems: list[BaseException] = []
-    read, write = os.pipe2(os.O_CLOEXEC)
-
-    def pack() -> None:
-        try:
-            source.take(request, write)
-        except BaseException as exc:
-            problems.append(exc)
-        finally:
-            os.close(write)
-
-    packer = threading.Thread(target=pack)
-    packer.start()
-    try:
-        volume.put({"at": "/", "owner": None}, read)
-    finally:
-        os.close(read)
-        packer.join()
-    if problems:
-        raise problems[0]
 
 
 def give_away(places: Places, definition: dict[str, Any], place: SpecPlace) -> None:
