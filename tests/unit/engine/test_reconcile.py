@@ -80,8 +80,9 @@ def test_a_pod_goes_when_its_maker_died(places: Places, name: str) -> None:
 def test_a_definition_is_replaced_under_the_lock(places: Places, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
     """Two who change different members at once: neither loses what the other has written."""
     make(places, network={"mode": "bridge"})
-    monkeypatch.setattr("corral.engine.networks.find_network", lambda *_: SimpleNamespace(name="other"))
+    # First what imports the module by its name: it would keep the other's stand-in for ever.
     monkeypatch.setattr("corral.engine.network.check_can_join", lambda _: None)
+    monkeypatch.setattr("corral.engine.networks.find_network", lambda *_: SimpleNamespace(name="other"))
     held: list[bool | None] = []
     monkeypatch.setattr(ledger, "write_definition", lambda *_: held.append(is_locked(f"{places.container(ID)}/lock")))
     words: dict[str, tuple[Any, ...]] = {
