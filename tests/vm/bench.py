@@ -47,6 +47,7 @@ class Outcome:
     left_out: list[str] = field(default_factory=list)
     output: str = ""
     seconds: float = 0.0
+    processor_s: float = 0.0
     files: list[Path] = field(default_factory=list)
 
 
@@ -68,9 +69,16 @@ def boot(cell: Cell) -> Iterator[Machine]:
 
 
 def run_selection(
-    machine: Machine, selection: Selection, on_message: Callable[[dict[str, Any]], None], folder: Path
+    machine: Machine,
+    selection: Selection,
+    on_message: Callable[[dict[str, Any]], None],
+    folder: Path,
+    *,
+    is_told: bool = False,
 ) -> Outcome:
     """Run pytest inside; every report goes to ``on_message`` as it arrives. Files end up in ``folder``, with no others.
+
+    With ``is_told``, what pytest itself prints is passed on as well, the moment it is written.
 
     Raises:
         MachineLost: the guest went away or took too long; what was reported until then has been passed on.
@@ -81,14 +89,15 @@ def run_selection(
     folder.mkdir(parents=True)
     job = {
         "arguments": [*selection.arguments, "-o", f"timeout={TIMEOUT_FACTOR_S}"],
-        "environment": selection.cell.environment,
+        "environment": selection.environment,
         "rootless": selection.cell.is_rootless,
         "absent": selection.cell.absent,
         "parts": selection.parts,
         "of": selection.of,
+        "told": is_told,
         "coverage": os.environ.get("CORRAL_COVERAGE") == "1",
     }
-    start = time.monotonic()
+    start, taken = time.monotonic(), machine.processor_s
     for message in machine.run_job(job, selection.limit_s, selection.silence_s):
         event = message.get("event")
         if event == "selected":
@@ -104,7 +113,7 @@ def run_selection(
             (folder / "output.txt").write_text(outcome.output)
         else:
             on_message(message)
-    outcome.seconds = time.monotonic() - start
+    outcome.seconds, outcome.processor_s = time.monotonic() - start, machine.processor_s - taken
     return outcome
 
 
@@ -118,6 +127,8 @@ class Printer:
 
     def show(self, message: dict[str, Any]) -> None:
         """Print a finished test, or a part of one that did not pass."""
+        if message["event"] == "output":
+            print(message["text"], end="", flush=True)
         if message["event"] not in ("report", "collect"):
             return
         data = message["data"]
@@ -145,6 +156,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cell", default="v2-6.1", help=names)
     parser.add_argument("--allow-skips", action="store_true", help="a skip is no failure (for peers like runc)")
     parser.add_argument("--limit", type=float, default=1800, help="seconds after which the machine is ended")
+    parser.add_argument("--told", action="store_true", help="print what pytest prints, as it comes: tables, with -s")
     parser.add_argument("--shards", type=int, default=1, help="pytest processes in the machine, at most 2 are useful")
     parser.add_argument("arguments", nargs="*", metavar="-- PYTEST ARGUMENTS")
     options = parser.parse_args(arguments)
@@ -159,14 +171,16 @@ def main(arguments: list[str] | None = None) -> int:
         selection = Selection(cell, chosen, *limits, tuple(range(options.shards)), options.shards)
         with boot(cell) as machine:
             print(f"{cell.name}: {machine.kernel.release} up after {machine.boot_s:.1f} s", flush=True)
-            outcome = run_selection(machine, selection, printer.show, RESULTS / "single" / cell.name)
+            folder = RESULTS / "single" / cell.name
+            outcome = run_selection(machine, selection, printer.show, folder, is_told=options.told)
     except (BenchError, ValueError) as error:
         print(f"tests/vm/bench.py: {error}", file=sys.stderr)
         return 2
     if outcome.code not in (0, 1):
         print(outcome.output)
     summary = ", ".join(f"{count} {word}" for word, count in printer.counts.items() if count)
-    print(f"{cell.name}: {summary or 'nothing ran'}; {len(outcome.left_out)} left out; {outcome.seconds:.0f} s")
+    cost = f"{outcome.seconds:.0f} s, {outcome.processor_s:.0f} s of processor time"
+    print(f"{cell.name}: {summary or 'nothing ran'}; {len(outcome.left_out)} left out; {cost}")
     return 0 if outcome.code == 0 and printer.is_good else 1
 
 

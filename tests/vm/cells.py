@@ -100,6 +100,13 @@ class Selection:
     # Each part is a pytest process of its own, which runs every ``of``-th test; others run in other machines.
     parts: tuple[int, ...] = (0,)
     of: int = 1
+    # What the tests are told beside what the cell tells them.
+    more_environment: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """All that tests inside may read."""
+        return {**self.cell.environment, **dict(self.more_environment)}
 
     @property
     def name(self) -> str:
@@ -135,7 +142,14 @@ ENVIRONMENT = ("tests/vm/guest/test_environment.py",)
 _CELL_FOLDERS = ("tests/vm/guest", "tests/behaviours")
 # What neither driver nor user changes.
 _MACHINE_FOLDERS = ("tests/root/cgroup", "tests/userns")
-_STATEMENTS = "guest or test_s0_ or test_s1_ or test_s2_"
+# Of the engine: who ran out of memory, by either driver, and sizes on file systems that can bound them.
+_OOM = ("tests/sweep/test_engine_oom.py",)
+_QUOTAS = ("tests/root/engine/test_quota.py", "tests/root/linux/test_quota.py")
+_STATEMENTS = "guest or test_s0_ or test_s1_ or test_s2_ or test_s4_7 or test_quota.py"
+# Places without privilege that are the same whatever the host's groups are; the host itself has them all.
+_ELSEWHERE = ("[ranges]", "[root-in-userns]", "[disabled]")
+# Of each scene: fourteen rounds in a cell by default, 56 with ALL=1 and on the host, 1,001 in `make sweep`.
+_FEW_ROUNDS = (("CORRAL_OOM_ROUNDS", "2"),)
 # A user of its own cannot be had twice: a rootless container has a user namespace anyhow.
 _KINDS = ("", "-userns", "-rootless", "-systemd", "-systemd-userns", "-systemd-rootless")
 # A bus that stands in for systemd's, and the generator of a page, which are the same everywhere.
@@ -144,6 +158,8 @@ _SAME_EVERYWHERE = ("tests/behaviours/test_dbus_faults.py", "tests/behaviours/te
 _LAYOUTS = ("tests/behaviours/test_engine_layout.py", "tests/behaviours/test_direct_mode.py")
 # The library's driver alone, whatever the runtime's containers are made with.
 _LIBRARY = ("tests/vm/guest/test_systemd_driver.py",)
+# The engine's containers as units; the runtime's part of it is shown by the layouts.
+_ENGINE = ("tests/vm/guest/test_engine_systemd.py",)
 # One planner for all cases, not an interpreter for each call. The suite runs cold on the host and with ALL=1, the
 # statements in the cells without user namespaces.
 _RESIDENT = "--resident"
@@ -158,22 +174,25 @@ def _statements(name: str) -> Selection:
     is_first = is_root and cell.driver == "systemd" and cell.kernel == "6.1"
     left_out = [*_SAME_EVERYWHERE]
     left_out += () if cell.driver == "systemd" and not cell.has_userns else _LIBRARY
-    left_out += () if is_first else _LAYOUTS
+    left_out += () if is_first else (*_LAYOUTS, *_ENGINE)
     left_out += () if is_first and cell.hierarchy == "v2" else _CALLERS
     more: tuple[str, ...] = ()
     if is_root and cell.driver == "cgroupfs":
-        more = _MACHINE_FOLDERS if cell.hierarchy == "v2" else _MACHINE_FOLDERS[:1]
+        more = (*_MACHINE_FOLDERS, *_QUOTAS) if cell.hierarchy == "v2" else _MACHINE_FOLDERS[:1]
+    if is_root and cell.kernel == "6.1" and cell.hierarchy == "v2":
+        more = (*more, *_OOM)
     ignored = (f"--ignore={file}" for file in left_out)
     options = (_RESIDENT,) if cell.has_userns else ()
-    return Selection(cell, (*_CELL_FOLDERS, *more, *ignored, *options, "-k", _STATEMENTS))
+    wanted = f"({_STATEMENTS}) and not ({' or '.join(_ELSEWHERE)})"
+    return Selection(cell, (*_CELL_FOLDERS, *more, *ignored, *options, "-k", wanted), more_environment=_FEW_ROUNDS)
 
 
 def _all_statements(name: str) -> Selection:
-    return Selection(parse_cell(name), (*_CELL_FOLDERS, *_MACHINE_FOLDERS, "-k", _STATEMENTS))
+    return Selection(parse_cell(name), (*_CELL_FOLDERS, *_MACHINE_FOLDERS, *_QUOTAS, *_OOM, "-k", _STATEMENTS))
 
 
-def _conformance(name: str, part: int, of: int, *options: str) -> Batch:
-    return (Selection(parse_cell(name), ("tests/conformance", *options), parts=(part,), of=of),)
+def _conformance(name: str, part: int, of: int, *options: str) -> Selection:
+    return Selection(parse_cell(name), ("tests/conformance", *options), parts=(part,), of=of)
 
 
 def default_batches() -> list[Batch]:
@@ -181,10 +200,10 @@ def default_batches() -> list[Batch]:
 
     The longest first, since the machines run side by side.
     """
+    halves = [_conformance("v2-6.1-systemd", part, 2, _RESIDENT) for part in range(2)]
     return [
-        *(_conformance("v2-6.1-systemd", part, 2, _RESIDENT) for part in range(2)),
-        tuple(_statements("v2-6.1" + kind) for kind in _KINDS[:3]),
-        tuple(_statements("v2-6.1" + kind) for kind in _KINDS[3:]),
+        (halves[0], *(_statements("v2-6.1" + kind) for kind in _KINDS[:3])),
+        (halves[1], *(_statements("v2-6.1" + kind) for kind in _KINDS[3:])),
         tuple(_statements("v1-6.1" + kind) for kind in _KINDS[:3]),
         tuple(_statements("v1-6.1" + kind) for kind in _KINDS[3:]),
         (_statements("v2-5.10-systemd"),),
@@ -197,6 +216,6 @@ def all_batches() -> list[Batch]:
     found: list[Batch] = []
     for kernel, hierarchy in itertools.product(SERIES, HIERARCHIES):
         machine = f"{hierarchy}-{kernel}"
-        found += [_conformance(machine + driver, part, 2) for driver in ("", "-systemd") for part in range(2)]
+        found += [(_conformance(machine + driver, part, 2),) for driver in ("", "-systemd") for part in range(2)]
         found += [tuple(_all_statements(machine + kind) for kind in kinds) for kinds in (_KINDS[:3], _KINDS[3:])]
     return found

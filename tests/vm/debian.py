@@ -39,7 +39,7 @@ BOOT_MODULES = ("virtio_pci", "virtio_blk", "erofs")
 GUEST_PACKAGES = (
     "buildah busybox-static conmon containerd crun dbus dbus-user-session e2fsprogs fuse-overlayfs gcc iproute2 kmod "
     "libc6-dev libpam-systemd libseccomp2 login musl-tools passwd podman procps python3 runc slirp4netns strace "
-    "systemd systemd-sysv udev uidmap util-linux"
+    "systemd systemd-sysv udev uidmap util-linux xfsprogs"
 ).split()
 LEFT_OUT = tuple(f"/usr/share/{name}/*" for name in ("doc", "man", "locale", "info", "lintian", "bash-completion"))
 # Work that a machine of two minutes' life has no use for.

@@ -29,8 +29,11 @@ GUEST_INTERPRETER = "/usr/bin/python3"
 WHEEL_INPUTS = ("src", "native", "hatch_build.py", "pyproject.toml", "README.md", "LICENSE")
 # src stays out: inside, `import corral` is the wheel's.
 TREE_INPUTS = ("tests", "native", "tools", "docs/cgroup-library.md", "pyproject.toml", "hatch_build.py", "Makefile")
-# The folders out of which cells run tests.
-COLLECTED = ("tests/conformance", "tests/behaviours", "tests/root/cgroup", "tests/userns", "tests/vm/guest")
+# The folders and files out of which cells run tests.
+COLLECTED = (
+    *("tests/conformance", "tests/behaviours", "tests/root/cgroup", "tests/userns", "tests/vm/guest"),
+    *("tests/sweep/test_engine_oom.py", "tests/root/engine/test_quota.py", "tests/root/linux/test_quota.py"),
+)
 PACKAGES = f"prefix/lib/python{GUEST_PYTHON[0]}.{GUEST_PYTHON[1]}/site-packages"
 TEST_DISTRIBUTIONS = ("pytest", "pytest-timeout", "hypothesis", "coverage")
 # Optional for the wheel; the guest has a systemd to speak to.

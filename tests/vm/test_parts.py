@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vm import machine, payload
-from vm.cells import Batch, Cell, all_batches, default_batches, parse_cell
+from vm.cells import Batch, Cell, Selection, all_batches, default_batches, parse_cell
 from vm.debian import Kernel
 from vm.store import ROOT, digest, missing_tools
 
@@ -33,6 +33,13 @@ def test_root_on_cgroupfs_is_the_default() -> None:
     cell = parse_cell("v2-6.1")
     assert Cell("v2", "6.1", "cgroupfs", is_rootless=False, has_userns=False) == cell
     assert {"CORRAL_VM_DRIVER": "cgroupfs", "CORRAL_VM_USER": "root"}.items() <= cell.environment.items()
+
+
+def test_selection_tells_more_than_its_cell() -> None:
+    """A selection may ask its tests for less than the cell's other selections do."""
+    cell = parse_cell("v2-6.1")
+    told = Selection(cell, (), more_environment=(("CORRAL_OOM_ROUNDS", "2"),)).environment
+    assert told == {**cell.environment, "CORRAL_OOM_ROUNDS": "2"}
 
 
 BATCHES = pytest.mark.parametrize("batches", [default_batches(), all_batches()], ids=["default", "all"])

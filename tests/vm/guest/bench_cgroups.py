@@ -1,8 +1,9 @@
 """tools/bench_cgroups.py inside a cell, where systemd runs the host. Only on request, as it takes its time::
 
-    python tests/vm/bench.py --cell v2-6.1-systemd --limit 5400 -- -s tests/vm/guest/bench_cgroups.py
+    python tests/vm/bench.py --cell v2-6.1-systemd --limit 5400 --told -- -s tests/vm/guest/bench_cgroups.py
 
-The tables are in build/results/single/CELL/output.txt afterwards.
+With ``-k "test_groups or runc or (resident and not engine)"`` the four that matter most.
+A table after each runtime, with all that were measured until then; a runtime takes some minutes on a quiet host.
 """
 
 from __future__ import annotations

@@ -128,6 +128,8 @@ def command_of(job: dict[str, Any], results: Path, shard: int) -> tuple[list[str
         **job["environment"],
     }
     command = [sys.executable, "-m"]
+    if job["told"]:
+        environment["PYTHONUNBUFFERED"] = "1"
     if job["coverage"]:
         environment["COVERAGE_FILE"] = str(results / "coverage")
         command += ["coverage", "run", "-p", "-m"]
@@ -156,6 +158,7 @@ class Shard:
         os.mkfifo(path)
         self.output = results / f"output-{number}"
         self.rest = b""
+        self.told = 0
         command, environment = command_of(job, results, number)
         if user is not None:
             os.chown(path, user.pw_uid, user.pw_gid)
@@ -175,6 +178,14 @@ class Shard:
         lines, newline, self.rest = data.rpartition(b"\n")
         return lines + newline
 
+    def new_output(self) -> str:
+        """What pytest has written since the last time."""
+        with self.output.open("rb") as file:
+            file.seek(self.told)
+            data = file.read()
+        self.told += len(data)
+        return data.decode(errors="replace")
+
 
 def run_job(port: int, job: dict[str, Any], number: int) -> None:
     """Run pytest, in as many processes as the job says, and send all that comes of it."""
@@ -189,7 +200,7 @@ def run_job(port: int, job: dict[str, Any], number: int) -> None:
     if job["coverage"]:
         measure_planners(results)
     shards = [Shard(job, results, index, user) for index in job["parts"]]
-    relay(port, shards)
+    relay(port, shards, is_told=job["told"])
     if job["coverage"]:
         subprocess.run(["umount", str(MOUNT / "prefix/bin/corral-planner")], check=True)
         gather_planners(results)
@@ -210,13 +221,16 @@ def gather_planners(results: Path) -> None:
     subprocess.run([*command, *files], cwd=TREE, env=environment, check=False)
 
 
-def relay(port: int, shards: list[Shard]) -> None:
-    """Pass on what the plugins write until each pytest has ended and its FIFO is empty."""
+def relay(port: int, shards: list[Shard], *, is_told: bool) -> None:
+    """Pass on what the plugins write, and ``is_told`` all output, until each pytest has ended and its FIFO is empty."""
     running = list(shards)
     while running:
         for item in list(running):
             is_over = item.process.poll() is not None
             lines = item.take_lines()
+            text = item.new_output() if is_told else ""
+            if text:
+                send(port, event="output", text=text)
             if lines:
                 send_bytes(port, lines)
             elif is_over:
