@@ -7,6 +7,7 @@ at a terminal, since the detach keys have to be found in it. Whoever is killed h
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
+import _thread
 import posix
 import select
 import time
@@ -191,27 +192,42 @@ class Proxy:
     third time killed.
     """
 
-    __slots__ = ("_before", "_context", "_is_begun", "_is_on", "_name", "_presses", "_waiting")
+    __slots__ = (
+        "_again",
+        "_busy",
+        "_context",
+        "_is_begun",
+        "_is_killed",
+        "_is_on",
+        "_name",
+        "_presses",
+        "_taken",
+        "_waiting",
+    )
 
     def __init__(self, context: Context, name: str, *, is_on: bool) -> None:
         self._context = context
         self._name = name
         self._is_on = is_on
         self._is_begun = False
+        self._is_killed = False
         self._waiting: list[int] = []
         self._presses = 0
-        self._before: dict[int, Any] = {}
+        self._busy: set[tuple[str, str]] = set()
+        self._again: set[tuple[str, str]] = set()
+        self._taken: list[int] = []
 
     def install(self) -> None:
         """Take signals from now on."""
         for word in _PROXIED if self._is_on else ():
             number = getattr(_signal, f"SIG{word}")
-            self._before[number] = _signal.signal(number, self._take)
+            _signal.signal(number, self._take)
+            self._taken.append(number)
 
     def remove(self) -> None:
-        """Signals are this process's again."""
-        for number, handler in self._before.items():
-            _signal.signal(number, handler)
+        """The process has ended, or goes on without us: nothing is left that a signal could change."""
+        while self._taken:
+            _signal.signal(self._taken.pop(), _signal.SIG_IGN)
 
     def begin(self) -> None:
         """The process runs: what was sent meanwhile is its."""
@@ -226,16 +242,34 @@ class Proxy:
             self._waiting.append(number)
 
     def _forward(self, number: int) -> None:
+        if number == _signal.SIGINT:
+            self._presses += 1
+        action = ("kill", str(int(number)))
+        if number == _signal.SIGINT and self._presses > 1:
+            action = ("stop", "") if self._presses == 2 else ("kill", "")
+        if self._is_killed:
+            return
+        self._again.add(action)
+        if action in self._busy:
+            return  # once more, when that is done
+        self._busy.add(action)
+        # Not here: what the signal interrupted may hold the very lock that the verb asks for.
+        _thread.start_new_thread(self._pass_on, action)
+
+    def _pass_on(self, verb: str, signal: str) -> None:
+        while (verb, signal) in self._again:
+            self._again.discard((verb, signal))
+            self._do(verb, signal)
+        self._busy.discard((verb, signal))
+        if (verb, signal) in self._again:
+            self._pass_on(verb, signal)  # it came just between
+
+    def _do(self, verb: str, signal: str) -> None:
         try:
-            if number == _signal.SIGINT:
-                self._presses += 1
-            if self._presses == 2:
+            if verb == "stop":
                 complain("stopping; once more kills it\n")
-                self._context.verb("stop", self._name)
-            elif self._presses > 2:
-                self._context.verb("kill", self._name)
-            else:
-                self._context.verb("kill", self._name, signal=str(int(number)))
+            self._context.verb(verb, self._name, **({"signal": signal} if signal else {}))
+            self._is_killed = self._is_killed or (verb == "kill" and not signal)
         except CorralError:
             return  # it has ended
 

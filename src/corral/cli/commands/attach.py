@@ -53,8 +53,8 @@ def run(line: Line, context: Context) -> int:
     proxy.begin()
     try:
         attached.follow()
+        return attached.code(follow_end(context, found["id"]))
     except Detached:
         return 0
     finally:
         proxy.remove()
-    return attached.code(follow_end(context, found["id"]))
