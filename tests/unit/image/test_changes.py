@@ -54,8 +54,8 @@ def test_a_tree_that_is_too_deep_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(FailedPrecondition, match="nested deeper than 256"):
         changes(tmp_path)
     with opened(tmp_path / "upper") as fds:
-        pieces = iter(lambda: reader.read(1 << 20), b"")
         reader = tree_stream(fds[0])
+        pieces = iter(lambda: reader.read(1 << 20), b"")
         with pytest.raises(FailedPrecondition, match="nested deeper than 256"):
             list(pieces)
 
