@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from corral.engine.places import Places
     from corral.engine.status import Facts
 
 __all__ = ["Filter"]
@@ -55,6 +56,12 @@ class Filter:
 
                 parse_time(value)
             self._wanted.setdefault(key, []).append(value)
+
+    def check(self, places: Places) -> None:
+        """Look for the containers that others are compared with. Raises: InvalidArgument where one is not there."""
+        for key in ("before", "since"):
+            for value in self._wanted.get(key, []):
+                _created_ns(places, key, value)
 
     def has(self, key: str) -> bool:
         """Whether this key is asked for."""
@@ -131,11 +138,18 @@ def _matches_time(facts: Facts, key: str, value: str) -> bool:
         from corral.engine.times import parse_time
 
         return created < parse_time(value)
+    bound = _created_ns(facts.places, key, value)
+    return created < bound if key == "before" else created > bound
+
+
+def _created_ns(places: Places, key: str, value: str) -> int:
+    """When the container was made that a filter names. Raises: InvalidArgument."""
     from corral.engine import ledger
 
     try:
-        other = ledger.read_definition(facts.places, names.find_id(facts.places, value))
+        found: int = ledger.read_definition(places, names.find_id(places, value)).get("created_ns", 0)
     except NotFound as exc:
-        raise InvalidArgument(f"read filter {key}={value}: no such container") from exc
-    bound: int = other.get("created_ns", 0)
-    return created < bound if key == "before" else created > bound
+        raise InvalidArgument(
+            f"read filter {key}={value}: no such container", hint="corral ps -a lists what there is"
+        ) from exc
+    return found

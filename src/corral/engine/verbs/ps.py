@@ -23,9 +23,10 @@ def ps(
     """One row per container, newest first: those that live, or ``is_all``; ``filters`` as ``key=value``.
 
     ``last``: only so many, whatever their state. ``pods``: also those that hold a pod's namespaces.
-    Raises: InvalidArgument for an unknown filter.
+    Raises: InvalidArgument for an unknown filter, or one that names a container which is not there.
     """
     chosen = Filter(filters or [])
+    chosen.check(places)
     rows: list[dict[str, Any]] = []
     for container_id in names.list_ids(places):
         try:
