@@ -162,7 +162,8 @@ def test_commands_work_when_the_resident_process_was_killed(service: Service, re
     """Nothing depends on it."""
     os.kill(resident, signal.SIGKILL)
     eventually(lambda: not is_alive(resident))
-    assert [0, 0] == [service.corral(*words).returncode for words in (("run", "-d", "--name", "c", *SLEEPER), ("ps",))]
+    done = [service.corral(*words) for words in (("run", "-d", "--name", "c", *SLEEPER), ("ps",))]
+    assert [(0, ""), (0, "")] == [(one.returncode, one.stderr) for one in done]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
