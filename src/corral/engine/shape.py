@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["EXEC", "NETWORK", "POD", "check_members", "check_shape", "hint_for"]
 
 _HEX, _OCTAL = frozenset("0123456789abcdef"), frozenset("01234567")
+_NAME_MAX, _NUMBER_END = 64, 1 << 63
 # Every clock of ours can add so much; -1 is what says "never" to some.
 _SECONDS_MAX = 1e9
 _TEXT, _TEXTS, _MAP, _ANY = "a text", "a list of texts", "an object of texts", "an object"
@@ -113,6 +114,7 @@ def check_shape(definition: Mapping[str, object], operation: str = "create conta
     if chosen and (len(chosen) != 64 or not _HEX.issuperset(chosen)):
         raise InvalidArgument(f"{operation}: the id {chosen!r} is not one of 64 hexadecimal digits")
     _check_texts(operation, definition)
+    _check_numbers(operation, definition)
 
 
 def _check_texts(operation: str, definition: Mapping[str, Any]) -> None:
@@ -132,6 +134,27 @@ def _check_texts(operation: str, definition: Mapping[str, Any]) -> None:
     ):
         if path and not path.startswith("/"):
             raise InvalidArgument(f"{operation}: {where} is {path!r}, which is no absolute path")
+
+    if ".." in definition.get("cgroup_parent", "").split("/"):
+        where = definition["cgroup_parent"]
+        raise InvalidArgument(f"{operation}: cgroup_parent is {where!r}, which has a '..' component")
+    for key in ("hostname", "domainname"):
+        if len(definition.get(key, "").encode("utf-8", "surrogateescape")) > _NAME_MAX:
+            raise InvalidArgument(f"{operation}: {key} has more than the {_NAME_MAX} bytes that the kernel holds")
+
+
+def _check_numbers(operation: str, definition: Mapping[str, Any]) -> None:
+    """Sizes and limits that no kernel takes. -1 is what several of them call none."""
+    for where, least, found in (
+        ("resources.", -1, definition.get("resources", {})),
+        ("", 0, {key: definition.get(key, 0) for key in ("shm_bytes", "storage_bytes")}),
+    ):
+        for key, value in found.items():
+            if isinstance(value, int) and key != "oom_score_adj" and not least <= value < _NUMBER_END:
+                raise InvalidArgument(
+                    f"{operation}: {where}{key} is {value}, which is out of range",
+                    hint=f"a number from {least} to {_NUMBER_END - 1}",
+                )
 
 
 def check_members(operation: str, value: Mapping[str, object], members: Shape, where: str = "") -> None:

@@ -24,6 +24,13 @@ GOOD: dict[str, Any] = {"root": {"kind": "host"}, "process": {"command": ["true"
     ("members", "why"),
     [
         ({"process": {"command": [1]}}, "process.command"),
+        ({"cgroup_parent": "/a/../../b"}, "cgroup_parent is '/a/../../b', which has a '..' component"),
+        ({"hostname": "a" * 65}, "hostname has more than the 64 bytes"),
+        ({"domainname": "a" * 65}, "domainname has more than the 64 bytes"),
+        ({"resources": {"memory_bytes": -5}}, "resources.memory_bytes is -5"),
+        ({"resources": {"pids": 1 << 70}}, "resources.pids is 1180591620717411303424"),
+        ({"shm_bytes": -1}, "shm_bytes is -1"),
+        ({"storage_bytes": 1 << 63}, "storage_bytes is 9223372036854775808"),
         ({"process": {"command": "true"}}, "process.command"),
         ({"root": {"kind": "rootfs", "path": 5}}, "root.path"),
         ({"id": "../../x"}, "the id '../../x'"),
