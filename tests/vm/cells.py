@@ -142,8 +142,9 @@ ENVIRONMENT = ("tests/vm/guest/test_environment.py",)
 _CELL_FOLDERS = ("tests/vm/guest", "tests/behaviours")
 # What neither driver nor user changes.
 _MACHINE_FOLDERS = ("tests/root/cgroup", "tests/userns")
-# Of the engine: who ran out of memory, by either driver, and sizes on file systems that can bound them.
+# Of the engine: who ran out of memory, by either driver; where all are; sizes on file systems that can bound them.
 _OOM = ("tests/sweep/test_engine_oom.py",)
+_PLACES = ("tests/root/engine/test_statements.py",)
 _QUOTAS = ("tests/root/engine/test_quota.py", "tests/root/linux/test_quota.py")
 _STATEMENTS = "guest or test_s0_ or test_s1_ or test_s2_ or test_s4_7 or test_quota.py"
 # Places without privilege that are the same whatever the host's groups are; the host itself has them all.
@@ -179,6 +180,7 @@ def _statements(name: str) -> Selection:
     more: tuple[str, ...] = ()
     if is_root and cell.driver == "cgroupfs":
         more = (*_MACHINE_FOLDERS, *_QUOTAS) if cell.hierarchy == "v2" else _MACHINE_FOLDERS[:1]
+        more = (*more, *_PLACES)
     if is_root and cell.kernel == "6.1" and cell.hierarchy == "v2":
         more = (*more, *_OOM)
     ignored = (f"--ignore={file}" for file in left_out)
@@ -188,7 +190,9 @@ def _statements(name: str) -> Selection:
 
 
 def _all_statements(name: str) -> Selection:
-    return Selection(parse_cell(name), (*_CELL_FOLDERS, *_MACHINE_FOLDERS, *_QUOTAS, *_OOM, "-k", _STATEMENTS))
+    return Selection(
+        parse_cell(name), (*_CELL_FOLDERS, *_MACHINE_FOLDERS, *_PLACES, *_QUOTAS, *_OOM, "-k", _STATEMENTS)
+    )
 
 
 def _conformance(name: str, part: int, of: int, *options: str) -> Selection:
