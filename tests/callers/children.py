@@ -12,6 +12,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 TICK_S = 0.02
 
@@ -68,16 +69,17 @@ class Children:
     """Starts processes and reaps orphans; owns one background thread.
 
     `reaping` is off between the caller tests, to which orphans do not come then: other suites
-    in the same session wait for orphans of their own.
+    in the same session wait for orphans of their own. What any starter of this process started
+    is no orphan to the others: two folders have one each.
     """
 
     reaping = False
+    _lock = threading.Lock()
+    _known: ClassVar[set[int]] = set()
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._known: set[int] = set()
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._reap_orphans, daemon=True)
+        self._thread = threading.Thread(target=self._reap_at_times, daemon=True)
         self._thread.start()
 
     def start(self, argv: Sequence[str], env: Mapping[str, str], **options: object) -> subprocess.Popen[str]:
@@ -92,15 +94,18 @@ class Children:
         self._stopped.set()
         self._thread.join()
 
-    def _reap_orphans(self) -> None:
+    def _reap_at_times(self) -> None:
         # An orphan that stays a zombie looks alive to `podman` (kill(pid, 0) works), so reap at once.
         while not self._stopped.wait(TICK_S):
-            if not self.reaping:
-                continue
-            with self._lock:
-                for pid in children_of(os.getpid()):
-                    if pid not in self._known and is_zombie(pid):
-                        try:
-                            os.waitpid(pid, os.WNOHANG)
-                        except ChildProcessError:
-                            continue
+            if self.reaping:
+                self.reap_orphans()
+
+    def reap_orphans(self) -> None:
+        """Reap what ended among our children and was not started here."""
+        with self._lock:
+            for pid in children_of(os.getpid()):
+                if pid not in self._known and is_zombie(pid):
+                    try:
+                        os.waitpid(pid, os.WNOHANG)
+                    except ChildProcessError:
+                        continue

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import probes
+from callers.children import Children
 from leaks import MARK_VARIABLE, find_leaks, new_mark, take_snapshot
 
 
@@ -73,3 +74,16 @@ def test_a_name_outside_the_table_is_a_mistake_in_the_test() -> None:
     """A misspelt requirement never skips a test."""
     with pytest.raises(KeyError):
         probes.missing(["cgruop-v1"])
+
+
+def test_reaper_leaves_what_another_started() -> None:
+    """Two folders have a reaper each; the exit code of what one starts is not lost to the other's."""
+    starter, other = Children(), Children()
+    try:
+        process = starter.start(["sh", "-c", "exit 7"], os.environ)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        other.reap_orphans()
+        assert process.wait() == 7
+    finally:
+        starter.close()
+        other.close()

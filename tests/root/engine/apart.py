@@ -35,5 +35,5 @@ def run_apart(script: str) -> subprocess.CompletedProcess[str]:
 def see_apart(script: str) -> Any:
     """The JSON that the script printed; it ended well and had nothing else to say."""
     done = run_apart(script)
-    assert (done.stderr, done.returncode) == ("", 0)
+    assert (done.stderr, done.returncode) == ("", 0), f"{done.returncode}: {done.stderr}"
     return json.loads(done.stdout)

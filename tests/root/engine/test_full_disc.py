@@ -35,5 +35,5 @@ def work(tmp_path: Path, how: str) -> object:
     """What full_disc.py prints, on a file system of two megabytes that nobody else sees."""
     place = tmp_path / "small"
     place.mkdir()
-    seen: object = see_apart(f"mount -t tmpfs -o size=2m none {place} && exec {python(WORKER, place, how)}")
+    seen: object = see_apart(f"mount -t tmpfs -o size=2m,mode=755 none {place} && exec {python(WORKER, place, how)}")
     return seen
