@@ -136,5 +136,6 @@ def test_two_starts_at_once_start_once(runtime: Runtime, bundle: Bundle) -> None
         codes = sorted(process.wait(60) for process in [runtime.spawn("start", c.id) for _ in range(2)])
         assert codes[0] == 0
         assert codes[1] != 0
-        wait_until((bundle.rootfs / "count").exists, "the program has begun")
-        assert (bundle.rootfs / "count").read_text() == "x\n"
+        count = bundle.rootfs / "count"
+        wait_until(lambda: count.exists() and count.read_text(), "the program has begun")
+        assert count.read_text() == "x\n"

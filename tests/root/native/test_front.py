@@ -314,8 +314,9 @@ def test_events_tell_the_planner_of_birth_and_failure(front: Front) -> None:
         """
     )
     front.run("exec")
-    wait_until((front.bin / "events").exists)
-    assert eval((front.bin / "events").read_text()) == [(35, 0, 0, True), (36, 3, 0, False), (37, 5, -2, False)]
+    events = front.bin / "events"
+    wait_until(lambda: events.exists() and events.read_text() != "")
+    assert eval(events.read_text()) == [(35, 0, 0, True), (36, 3, 0, False), (37, 5, -2, False)]
 
 
 def test_signals_reach_the_process_when_the_front_gets_them(front: Front) -> None:
