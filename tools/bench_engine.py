@@ -72,9 +72,10 @@ class Table:
         return statistics.median(a / b for a, b in zip(ours, theirs, strict=False))
 
     def text(self) -> str:
-        """As a Markdown table."""
+        """As a Markdown table: operations as they came, in each the engines by name."""
         lines = ["| what | engine | median | to containerd |", "|---|---|--:|--:|"]
-        for operation, engine in self.values:
+        operations = list(dict.fromkeys(operation for operation, _ in self.values))
+        for operation, engine in sorted(self.values, key=lambda pair: (operations.index(pair[0]), pair[1])):
             value, ratio = self.median(operation, engine), self.ratio(operation, engine, BASE)
             lines.append(f"| {operation} | {engine} | {value:.1f} | {'-' if ratio is None else f'{ratio:.2f}'} |")
         return "\n".join(lines)

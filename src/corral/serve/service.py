@@ -64,10 +64,6 @@ class Service:
         async with self._engine:
             with _only_one(self.path), contextlib.ExitStack() as stack:
                 listener = self._listen(stack)
-                places = self._engine.places
-                store = ["--store", places.store, "--run-dir", places.run]
-                stack.enter_context(_beside([find_program("corral"), *store, "_resident"]))
-                stack.enter_context(_beside([find_program("corral-runtime"), "--root", places.runtime_root, "planner"]))
                 stop = asyncio.Event()
                 for number in (signal.SIGTERM, signal.SIGINT):
                     asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -79,6 +75,7 @@ class Service:
                 attending = asyncio.ensure_future(self._attendant.run())
                 await self._engine.do(calls)
                 try:
+                    self._start_helpers(stack)
                     await asyncio.wait({asyncio.ensure_future(stop.wait()), attending}, return_when="FIRST_COMPLETED")
                     if attending.done():
                         attending.result()
@@ -88,6 +85,13 @@ class Service:
                     await self._drain()
                     attending.cancel()
                     await asyncio.gather(attending, return_exceptions=True)
+
+    def _start_helpers(self, stack: contextlib.ExitStack) -> None:
+        """Those that make things faster, and without which all works: after the service itself answers."""
+        places = self._engine.places
+        store = ["--store", places.store, "--run-dir", places.run]
+        stack.enter_context(_beside([find_program("corral"), *store, "_resident"]))
+        stack.enter_context(_beside([find_program("corral-runtime"), "--root", places.runtime_root, "planner"]))
 
     async def _drain(self) -> None:
         """What is being answered gets its answer, within a bound; streams and idle clients end at once."""
