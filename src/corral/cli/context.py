@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import posix
 import sys
 
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 class Context:
     """One run of the program. ``places`` is found, and its directories made, when it is first asked for."""
 
-    __slots__ = ("_is_asking", "_is_searched", "_places", "_remote", "given")
+    __slots__ = ("_asking", "_is_searched", "_places", "_remote", "given")
 
     def __init__(self, given: Mapping[str, str | bool | list[str]]) -> None:
         self.given = given
         self._places: Places | None = None
         self._remote: Remote | None = None
         self._is_searched = False
-        self._is_asking = False
+        self._asking = _thread.allocate_lock()
 
     @property
     def places(self) -> Places:
@@ -70,15 +71,14 @@ class Context:
         return find(name)(self.places, *args, **options)
 
     def _ask(self, remote: Remote, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:  # noqa: ANN401
-        """Call through the service. A signal's handler that interrupts a call has a connection of its own: on one, each
-        would read the other's answer.
+        """Call through the service. A thread that passes a signal on beside a call has a connection of its own: on one,
+        each would read the other's answer.
         """
-        if not self._is_asking:
-            self._is_asking = True
+        if self._asking.acquire(blocking=False):
             try:
                 return remote.call(name, args, options)
             finally:
-                self._is_asking = False
+                self._asking.release()
         from corral.engine.remote import Remote
         from corral.errors import Unavailable
 

@@ -128,7 +128,7 @@ def read_capabilities(pid: int | str = "self", *, proc: str = "/proc") -> Capabi
 def read_cgroups(pid: int | str = "self", *, proc: str = "/proc") -> dict[str, str]:
     """The control group of a process in each hierarchy, by its controllers as the kernel lists them; "" is v2.
 
-    Raises: ProcessLookupError; FileNotFoundError cannot be told from it where the kernel has no control groups.
+    Raises: ProcessLookupError, also where the kernel has no control groups.
     """
     found = {}
     for line in _read(f"{proc}/{pid}/cgroup").splitlines():
